@@ -1,0 +1,3 @@
+from lamella.cli.main import main
+
+main()
