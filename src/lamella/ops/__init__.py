@@ -1,0 +1,1 @@
+"""Pure functions on arrays and tensors: fields, masks, losses, metrics, normalisation."""
