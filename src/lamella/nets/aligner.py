@@ -1,0 +1,167 @@
+"""The siamese pyramid: two images in, the field that aligns one to the other out (Mitchell et al., arXiv 1904.02643).
+
+```
+source ─ encoder 0 ─ halve ─ encoder 1 ─ halve ─ encoder 2 ...      (the same encoders see the target)
+             |                   |                   |
+field 0 ◄─ aligner 0 ◄─ ×2 ◄─ aligner 1 ◄─ ×2 ◄─ aligner 2 ◄─ zero
+```
+
+Level ``i`` works at 1/2^i of the input size. Its aligner sees the source's encoding warped by the field so far and the
+target's, and gives a residual that is **composed** with that field. Fields are in pixels of their level, so one net serves
+images of any size and shape; sizes are rounded up when halved. Levels below ``skip`` have no aligner: they only refine the
+grid, which costs accuracy on fields rougher than 2^skip pixels and saves most of the time.
+
+With ``correlation`` above 0 the aligner also sees, per pixel, how well the target's encoding matches the warped source's at
+every offset up to that many pixels (Sun et al., CVPR 2018): matching is then given instead of having to be learned, which
+trains in a fraction of the steps. At 0 the net is the original's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field as Setting
+from pydantic import model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lamella.core.config import Config
+from lamella.ops.field import compose, finer, warp
+
+Image = Float[Tensor, "b 1 h w"]
+Encoding = Float[Tensor, "b c h w"]
+Field = Float[Tensor, "b 2 h w"]
+
+
+class AlignerConfig(Config):
+    """The siamese pyramid's shape. Defaults follow the seed except for kernel size and correlation (see docs/align.md)."""
+
+    kind: Literal["siamese_pyramid"] = "siamese_pyramid"
+    levels: int = Setting(
+        7, ge=1, le=12, description="levels of the pyramid; displacements up to about 2^levels pixels"
+    )
+    skip: int = Setting(1, ge=0, description="finest levels without an aligner")
+    features: int = Setting(12, ge=1, description="maps of the finest encoder")
+    features_step: int = Setting(6, ge=0, description="maps added per level")
+    channels: tuple[int, ...] = Setting((32, 64, 32, 16), description="maps between the convolutions of an aligner")
+    kernel: int = Setting(7, ge=1, description="side of the aligner's kernels, odd")
+    correlation: int = Setting(0, ge=0, le=8, description="radius in pixels of the correlation given to the aligner")
+    passes: int = Setting(1, ge=1, description="times each aligner is applied, each to the result of the last")
+
+    @model_validator(mode="after")
+    def _check(self) -> AlignerConfig:
+        if self.skip >= self.levels:
+            raise ValueError(f"skip {self.skip} leaves none of {self.levels} levels; use skip up to {self.levels - 1}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even; use {self.kernel + 1}")
+        return self
+
+    def build(self) -> SiamesePyramid:
+        return SiamesePyramid(self)
+
+
+class Encoder(nn.Module):
+    """Two 3×3 convolutions with leaky ReLU; borders continue their edge values, so that no frame is learned."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, padding_mode="replicate"),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, padding_mode="replicate"),
+            nn.LeakyReLU(0.01),
+        )
+
+    def forward(self, x: Encoding) -> Encoding:
+        return self.layers(x)
+
+
+class Aligner(nn.Module):
+    """Convolutions from the two encodings (and their correlation) to a residual field, which starts near zero."""
+
+    def __init__(self, config: AlignerConfig, features: int) -> None:
+        super().__init__()
+        self.correlation = config.correlation
+        window = (2 * config.correlation + 1) ** 2 if config.correlation else 0
+        widths = [2 * features + window + 2 * (window > 0), *config.channels, 2]
+        layers: list[nn.Module] = []
+        for a, b in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Conv2d(a, b, config.kernel, padding=config.kernel // 2), nn.LeakyReLU(0.01)]
+        self.layers = nn.Sequential(*layers[:-1])
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.zero_()
+
+    def forward(self, source: Encoding, target: Encoding, field: Field) -> Field:
+        inputs = [source, target]
+        if self.correlation:
+            inputs += [correlate(target, source, self.correlation), field - field.mean((-2, -1), keepdim=True)]
+        return self.layers(torch.cat(inputs, 1))
+
+
+def correlate(target: Encoding, source: Encoding, radius: int) -> Float[Tensor, "b k h w"]:
+    """Cosine of the target's encoding at p and the source's at p + o, for every offset o up to ``radius`` (rows first).
+
+    Beyond the image there is nothing to match, so the value is 0.
+    """
+    target, source = F.normalize(target, dim=1), F.normalize(source, dim=1)
+    h, w = target.shape[-2:]
+    padded = F.pad(source, (radius,) * 4)
+    side = range(2 * radius + 1)
+    maps = [(target * padded[..., y : y + h, x : x + w]).sum(1) for y in side for x in side]
+    return torch.stack(maps, 1)
+
+
+class SiamesePyramid(nn.Module):
+    """See the module. ``encode`` and ``align`` are separate so that an image's encodings can be used for several pairs."""
+
+    def __init__(self, config: AlignerConfig) -> None:
+        super().__init__()
+        self.config = config
+        features = [config.features + config.features_step * i for i in range(config.levels)]
+        self.encoders = nn.ModuleList(Encoder(a, b) for a, b in zip([1, *features[:-1]], features, strict=True))
+        self.aligners = nn.ModuleDict({str(i): Aligner(config, features[i]) for i in range(config.skip, config.levels)})
+
+    def encode(self, image: Image) -> list[Encoding]:
+        """Encodings of an image in [0, 1], finest first; missing pixels are 0."""
+        encodings: list[Encoding] = []
+        x = image - 0.5 * (image > 0)
+        for i, encoder in enumerate(self.encoders):
+            x = encoder(x if i == 0 else F.max_pool2d(x, 2, ceil_mode=True))
+            encodings.append(x)
+        return encodings
+
+    def align(self, source: list[Encoding], target: list[Encoding], stop_level: int = 0) -> list[Field]:
+        """Fields from the coarsest level down to ``stop_level``, each in pixels of its level; the last is the finest."""
+        coarsest = target[-1]
+        field = coarsest.new_zeros(coarsest.shape[0], 2, *coarsest.shape[-2:])
+        fields: list[Field] = []
+        for level in range(len(self.encoders) - 1, stop_level - 1, -1):
+            size = target[level].shape[-2:]
+            if fields:
+                field = finer(field, (size[0], size[1]))
+            if level >= self.config.skip:
+                for _ in range(self.config.passes):
+                    field = self.improve(level, source[level], target[level], field)
+            fields.append(field)
+        return fields
+
+    def improve(self, level: int, source: Encoding, target: Encoding, field: Field) -> Field:
+        """One application of a level's aligner to the field so far."""
+        residual = self.aligners[str(level)](warp(source, field), target, field)
+        return compose(field, residual)
+
+    def forward(self, source: Image, target: Image, stop_level: int = 0) -> list[Field]:
+        """Fields on the target grid that align ``source`` to ``target``: see ``align``."""
+        return self.align(self.encode(source), self.encode(target), stop_level)
+
+    @property
+    def context(self) -> int:
+        """Pixels of the input around a point that can change the field there (an upper bound, to size a tile's halo)."""
+        encoder = sum(4 * 2**i for i in range(len(self.encoders)))
+        reach = (self.config.kernel // 2) * (len(self.config.channels) + 1) + self.config.correlation + 2
+        return encoder + sum(reach * self.config.passes * 2**i for i in range(self.config.skip, len(self.encoders)))
