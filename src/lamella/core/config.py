@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lamella.core.errors import UserError
+
+C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
@@ -23,7 +25,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @classmethod
-    def load(cls, values: Mapping[str, Any], source: str = "config") -> Self:
+    def load(cls: type[C], values: Mapping[str, Any], source: str = "config") -> C:
         """Validate ``values``, turning pydantic's report into one clear error that names ``source``."""
         try:
             return cls.model_validate(values)
