@@ -8,8 +8,9 @@ field 0 ◄─ aligner 0 ◄─ ×2 ◄─ aligner 1 ◄─ ×2 ◄─ aligner 2
 
 Level ``i`` works at 1/2^i of the input size. Its aligner sees the source's encoding warped by the field so far and the
 target's, and gives a residual that is **composed** with that field. Fields are in pixels of their level, so one net serves
-images of any size and shape; sizes are rounded up when halved. Levels below ``skip`` have no aligner: they only refine the
-grid, which costs accuracy on fields rougher than 2^skip pixels and saves most of the time.
+images of any size and shape; sizes are rounded up when halved. The finest ``skip`` levels have neither encoder nor aligner:
+their pixels enter the first encoder as channels (a 2^skip × 2^skip block each), and the field is only interpolated there,
+which costs accuracy on fields rougher than 2^skip pixels and saves most of the time.
 
 With ``correlation`` above 0 the aligner also sees, per pixel, how well the target's encoding matches the warped source's at
 every offset up to that many pixels (Sun et al., CVPR 2018): matching is then given instead of having to be learned, which
@@ -18,6 +19,7 @@ trains in a fraction of the steps. At 0 the net is the original's.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -28,10 +30,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lamella.core.config import Config
-from lamella.ops.field import compose, finer, warp
+from lamella.ops.field import compose, finer, rescale, warp
 
 Image = Float[Tensor, "b 1 h w"]
 Encoding = Float[Tensor, "b c h w"]
+Encodings = dict[int, Float[Tensor, "b c h w"]]
 Field = Float[Tensor, "b 2 h w"]
 
 
@@ -42,7 +45,7 @@ class AlignerConfig(Config):
     levels: int = Setting(
         7, ge=1, le=12, description="levels of the pyramid; displacements up to about 2^levels pixels"
     )
-    skip: int = Setting(1, ge=0, description="finest levels without an aligner")
+    skip: int = Setting(1, ge=0, description="finest levels that are not computed, only interpolated")
     features: int = Setting(12, ge=1, description="maps of the finest encoder")
     features_step: int = Setting(6, ge=0, description="maps added per level")
     channels: tuple[int, ...] = Setting((32, 64, 32, 16), description="maps between the convolutions of an aligner")
@@ -87,11 +90,12 @@ class Aligner(nn.Module):
         window = (2 * config.correlation + 1) ** 2 if config.correlation else 0
         widths = [2 * features + window + 2 * (window > 0), *config.channels, 2]
         layers: list[nn.Module] = []
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             layers += [nn.Conv2d(a, b, config.kernel, padding=config.kernel // 2), nn.LeakyReLU(0.01)]
         self.layers = nn.Sequential(*layers[:-1])
         last = self.layers[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
         with torch.no_grad():
             last.weight.mul_(0.1)
             last.bias.zero_()
@@ -122,32 +126,33 @@ class SiamesePyramid(nn.Module):
     def __init__(self, config: AlignerConfig) -> None:
         super().__init__()
         self.config = config
-        features = [config.features + config.features_step * i for i in range(config.levels)]
-        self.encoders = nn.ModuleList(Encoder(a, b) for a, b in zip([1, *features[:-1]], features, strict=True))
-        self.aligners = nn.ModuleDict({str(i): Aligner(config, features[i]) for i in range(config.skip, config.levels)})
+        levels = range(config.skip, config.levels)
+        features = {i: config.features + config.features_step * i for i in levels}
+        inputs = {i: features[i - 1] if i > config.skip else 4**config.skip for i in levels}
+        self.encoders = nn.ModuleDict({str(i): Encoder(inputs[i], features[i]) for i in levels})
+        self.aligners = nn.ModuleDict({str(i): Aligner(config, features[i]) for i in levels})
 
-    def encode(self, image: Image) -> list[Encoding]:
-        """Encodings of an image in [0, 1], finest first; missing pixels are 0."""
-        encodings: list[Encoding] = []
-        x = image - 0.5 * (image > 0)
-        for i, encoder in enumerate(self.encoders):
-            x = encoder(x if i == 0 else F.max_pool2d(x, 2, ceil_mode=True))
-            encodings.append(x)
+    def encode(self, image: Image) -> Encodings:
+        """Encodings of an image in [0, 1] by level; missing pixels are 0."""
+        encodings: Encodings = {}
+        x = fold_pixels(image - 0.5 * (image > 0), self.config.skip)
+        for level in range(self.config.skip, self.config.levels):
+            x = x if level == self.config.skip else F.max_pool2d(x, 2, ceil_mode=True)
+            x = encodings[level] = self.encoders[str(level)](x)
         return encodings
 
-    def align(self, source: list[Encoding], target: list[Encoding], stop_level: int = 0) -> list[Field]:
-        """Fields from the coarsest level down to ``stop_level``, each in pixels of its level; the last is the finest."""
-        coarsest = target[-1]
+    def align(self, source: Encodings, target: Encodings, stop_level: int | None = None) -> dict[int, Field]:
+        """Fields by level, from the coarsest down to ``stop_level`` (the finest computed), each in pixels of its level."""
+        first, last = self.config.levels - 1, max(self.config.skip, stop_level or 0)
+        coarsest = target[first]
         field = coarsest.new_zeros(coarsest.shape[0], 2, *coarsest.shape[-2:])
-        fields: list[Field] = []
-        for level in range(len(self.encoders) - 1, stop_level - 1, -1):
-            size = target[level].shape[-2:]
+        fields: dict[int, Field] = {}
+        for level in range(first, last - 1, -1):
             if fields:
-                field = finer(field, (size[0], size[1]))
-            if level >= self.config.skip:
-                for _ in range(self.config.passes):
-                    field = self.improve(level, source[level], target[level], field)
-            fields.append(field)
+                field = finer(field, (target[level].shape[-2], target[level].shape[-1]))
+            for _ in range(self.config.passes):
+                field = self.improve(level, source[level], target[level], field)
+            fields[level] = field
         return fields
 
     def improve(self, level: int, source: Encoding, target: Encoding, field: Field) -> Field:
@@ -155,13 +160,21 @@ class SiamesePyramid(nn.Module):
         residual = self.aligners[str(level)](warp(source, field), target, field)
         return compose(field, residual)
 
-    def forward(self, source: Image, target: Image, stop_level: int = 0) -> list[Field]:
-        """Fields on the target grid that align ``source`` to ``target``: see ``align``."""
-        return self.align(self.encode(source), self.encode(target), stop_level)
+    def forward(self, source: Image, target: Image) -> Field:
+        """The field on the target grid, in pixels of the images, that aligns ``source`` to ``target``."""
+        field = self.align(self.encode(source), self.encode(target))[self.config.skip]
+        return rescale(field, self.config.skip, (target.shape[-2], target.shape[-1]))
 
     @property
     def context(self) -> int:
         """Pixels of the input around a point that can change the field there (an upper bound, to size a tile's halo)."""
-        encoder = sum(4 * 2**i for i in range(len(self.encoders)))
+        levels = range(self.config.skip, self.config.levels)
         reach = (self.config.kernel // 2) * (len(self.config.channels) + 1) + self.config.correlation + 2
-        return encoder + sum(reach * self.config.passes * 2**i for i in range(self.config.skip, len(self.encoders)))
+        return sum((4 + reach * self.config.passes) * 2**i for i in levels)
+
+
+def fold_pixels(image: Image, levels: int) -> Float[Tensor, "b c h w"]:
+    """Blocks of 2^levels × 2^levels pixels as channels; an incomplete block at the end continues the edge."""
+    block = 2**levels
+    h, w = image.shape[-2:]
+    return F.pixel_unshuffle(F.pad(image, (0, -w % block, 0, -h % block), mode="replicate"), block)
