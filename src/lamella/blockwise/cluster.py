@@ -1,0 +1,308 @@
+"""Blocks on a Dask cluster: this machine's processes, a scheduler that runs already, or jobs of SLURM and LSF.
+
+Dask ships blocks (boxes), never arrays: a worker reads, computes and writes its block and answers that it is done. The job goes
+once to every worker, also to those that start later, as a plugin. A bounded number of futures is under way; each is let go as
+it finishes. A worker that dies is replaced by the cluster and its blocks are given to others; the scheduler does so
+``retries`` times before it calls a block a killer (see ``runner`` for how the innocent are told apart).
+
+The only module that imports Dask, and it does so when a cluster is asked for: ``pip install 'lamella[cluster]'``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from lamella.blockwise.blocks import Block
+from lamella.blockwise.failure import Failure
+from lamella.blockwise.job import Job
+from lamella.core.config import Config, read_yaml
+from lamella.core.errors import UserError
+from lamella.core.progress import progress
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_CONNECT_S = 30.0  # to reach a scheduler, and for a first worker to show up where none has to be queued for
+_FLYING_PER_THREAD = 4  # blocks under way per worker thread: enough that none waits for the next block
+_EXIT_TIMED_OUT = 75
+
+
+class LocalCluster(Config):
+    """Processes of this machine, one block each; a process that dies is started again."""
+
+    kind: Literal["local"] = "local"
+    workers: int = Field(2, ge=1, description="processes")
+    memory: str | None = Field(None, description="what one process may use, as '4GB', before it is stopped")
+
+    def build(self) -> Any:
+        from distributed import LocalCluster as Cluster
+
+        memory = {"memory_limit": self.memory} if self.memory else {}
+        return Cluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None, silence_logs=50, **memory)
+
+
+class Scheduler(Config):
+    """A scheduler that runs already, started by the user or by a deployer (Kubernetes, a cloud, `dask scheduler`)."""
+
+    kind: Literal["scheduler"] = "scheduler"
+    address: str = Field(description="as tcp://HOST:PORT")
+
+    def build(self) -> str:
+        return self.address
+
+
+class _Queue(Config):
+    """Jobs of a batch system. Each job starts ``processes`` workers, which do one block each at a time."""
+
+    cores: int = Field(1, ge=1, description="cores per job")
+    memory: str = Field(description="memory per job, as '16GB'")
+    walltime_hours: float = Field(4.0, gt=0, description="what a job may take; jobs that end are replaced")
+    jobs: int = Field(1, ge=1, description="jobs to hold at once")
+    processes: int | None = Field(None, ge=1, description="workers per job; one per core if not given")
+    queue: str | None = Field(None, description="queue or partition")
+    account: str | None = Field(None, description="account or project that is charged")
+    directives: tuple[str, ...] = Field((), description="further lines for the batch system, as '--gres=gpu:1'")
+    prologue: tuple[str, ...] = Field((), description="shell lines before the worker starts, as 'module load cuda'")
+    python: str | None = Field(None, description="interpreter on the nodes; this one if not given")
+    interface: str | None = Field(None, description="network interface of the nodes, as 'ib0'")
+    log_folder: str | None = Field(None, description="where the batch system writes what jobs print")
+    scratch: str | None = Field(None, description="folder on a node for temporary files")
+
+    def options(self) -> dict[str, Any]:
+        """What dask-jobqueue takes, the same for all batch systems."""
+        return {
+            "cores": self.cores,
+            "memory": self.memory,
+            "processes": self.processes or self.cores,
+            "queue": self.queue,
+            "job_extra_directives": list(self.directives),
+            "job_script_prologue": list(self.prologue),
+            "python": self.python or sys.executable,
+            "interface": self.interface,
+            "log_directory": self.log_folder,
+            "local_directory": self.scratch,
+            "scheduler_options": {"dashboard_address": None},
+        }
+
+    def clock(self) -> str:
+        """The wall time as ``HH:MM``."""
+        minutes = round(self.walltime_hours * 60)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+class Slurm(_Queue):
+    """Jobs of SLURM."""
+
+    kind: Literal["slurm"]
+
+    def build(self) -> Any:
+        from dask_jobqueue import SLURMCluster
+
+        return SLURMCluster(walltime=f"{self.clock()}:00", account=self.account, **self.options())
+
+
+class Lsf(_Queue):
+    """Jobs of LSF."""
+
+    kind: Literal["lsf"]
+
+    def build(self) -> Any:
+        from dask_jobqueue import LSFCluster
+
+        return LSFCluster(walltime=self.clock(), project=self.account, **self.options())
+
+
+class ClusterFile(Config):
+    """What a cluster's YAML file holds."""
+
+    cluster: Annotated[LocalCluster | Scheduler | Slurm | Lsf, Field(discriminator="kind")]
+
+
+def parse_cluster(text: str) -> LocalCluster | Scheduler | Slurm | Lsf:
+    """The cluster that ``--dask`` names: ``local:N``, ``tcp://HOST:PORT``, or a YAML file with ``kind`` and its fields."""
+    if text.startswith("local:"):
+        count = text.removeprefix("local:")
+        if not count.isdigit() or int(count) < 1:
+            raise UserError(f"--dask {text} asks for {count!r} processes; write a number, as in local:4")
+        return LocalCluster(workers=int(count))
+    if "://" in text:
+        return Scheduler(address=text)
+    if not Path(text).is_file():
+        raise UserError(
+            f"--dask {text} is neither local:N, nor tcp://HOST:PORT, nor a YAML file that describes a cluster"
+        )
+    return ClusterFile.load({"cluster": read_yaml(text)}, source=text).cluster
+
+
+@contextmanager
+def dask_pool(
+    job: Job, blocks: Sequence[Block], where: str, *, retries: int, timeout_s: float | None
+) -> Iterator[DaskPool]:
+    """A pool on the cluster that ``where`` names; started if need be, and stopped at the end."""
+    config = parse_cluster(where)
+    try:
+        import dask
+        import distributed
+    except ImportError:
+        raise UserError(f"--dask {where} needs Dask, which is not installed; pip install 'lamella[cluster]'") from None
+    queued = isinstance(config, _Queue)
+    with dask.config.set({"distributed.scheduler.allowed-failures": retries}), _built(config) as cluster:
+        with _connect(distributed, cluster, where) as client:
+            _wait_for_a_worker(client, where, queued)
+            with DaskPool(client, job, blocks, timeout_s) as pool:
+                yield pool
+
+
+@contextmanager
+def _built(config: LocalCluster | Scheduler | Slurm | Lsf) -> Iterator[Any]:
+    """The cluster, with its jobs asked for; closed at the end if it was started here."""
+    cluster: Any = config.build()
+    if isinstance(config, Scheduler):
+        yield cluster
+        return
+    try:
+        if isinstance(config, _Queue):
+            cluster.adapt(minimum_jobs=config.jobs, maximum_jobs=config.jobs)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _connect(distributed: Any, cluster: Any, where: str) -> Client:
+    try:
+        return distributed.Client(cluster, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--dask {where}: no scheduler answers there ({error}); start one or check the address"
+        ) from None
+
+
+def _wait_for_a_worker(client: Client, where: str, queued: bool) -> None:
+    with progress(f"waiting for a first worker of {where}", 1, "workers") as meter:
+        start = time.monotonic()
+        while not client.nthreads():
+            if not queued and time.monotonic() - start > _CONNECT_S:
+                raise UserError(f"--dask {where}: the scheduler has no workers after {_CONNECT_S:.0f} s; start some")
+            time.sleep(0.1)
+        meter.advance()
+
+
+class DaskPool:
+    """Blocks under way on a cluster. Use as a context manager."""
+
+    def __init__(self, client: Client, job: Job, blocks: Sequence[Block], timeout_s: float | None) -> None:
+        from distributed import as_completed
+
+        self._client, self._blocks = client, blocks
+        self._name = f"lamella-{uuid.uuid4().hex[:12]}"
+        self._job, self._timeout_s = job, timeout_s
+        self._flying: dict[str, tuple[int, Future]] = {}
+        self._finished = as_completed([], loop=client.loop)
+        self._attempts = 0
+        self._capacity, self._asked = 0, float("-inf")
+
+    def __enter__(self) -> DaskPool:
+        self._client.register_plugin(_carrier(self._job, self._timeout_s), name=self._name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.cancel([future for _, future in self._flying.values()])
+        self._flying.clear()
+        self._client.unregister_worker_plugin(self._name)
+
+    def capacity(self) -> int:
+        """How many blocks to keep under way: some per thread that the cluster has at the time."""
+        if time.monotonic() - self._asked > 2.0:
+            threads = sum(self._client.nthreads().values())
+            self._capacity, self._asked = max(_FLYING_PER_THREAD * threads, 16), time.monotonic()
+        # handing blocks over in groups costs the scheduler much less than one by one
+        flying = len(self._flying)
+        return self._capacity if flying <= self._capacity // 2 else flying
+
+    def submit(self, indices: Sequence[int]) -> None:
+        if not indices:
+            return
+        self._attempts += 1
+        keys = [f"{self._name}-{index}-{self._attempts}" for index in indices]
+        blocks = [self._blocks[index] for index in indices]
+        futures = self._client.map(_work, [self._name] * len(blocks), blocks, key=keys, pure=False)
+        self._flying.update({str(f.key): (i, f) for i, f in zip(indices, futures, strict=True)})
+        self._finished.update(futures)
+
+    def collect(self) -> list[tuple[int, Failure | None]]:
+        """Wait for at least one block; its index, and its failure if it has one."""
+        results = []
+        for future in self._finished.next_batch(block=True):
+            index, _ = self._flying.pop(str(future.key))
+            results.append((index, _outcome(future)))
+            future.release()
+        return results
+
+
+def _outcome(future: Future) -> Failure | None:
+    from distributed import KilledWorker
+
+    if future.status == "finished":
+        return None
+    if future.status != "error":
+        raise UserError("the cluster's scheduler is gone; what is done is kept: run the same command again")
+    error = future.exception()
+    if isinstance(error, _Failed):
+        return error.failure
+    if isinstance(error, KilledWorker):
+        return Failure("its worker died every time (out of memory, past its time-out, or crashed)", killed=True)
+    return Failure.of(error)
+
+
+class _Failed(Exception):
+    """Carries a failure from a worker; the original exception may not survive the journey."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def _carrier(job: Job, timeout_s: float | None) -> Any:
+    """The plugin that brings the job to every worker."""
+    from distributed import WorkerPlugin
+
+    class Carrier(WorkerPlugin):
+        def __init__(self) -> None:
+            self.job, self.timeout_s = job, timeout_s
+
+    return Carrier()
+
+
+def _work(name: str, block: Block) -> None:
+    """Do one block; runs on a worker."""
+    from distributed import get_worker
+
+    carrier: Any = get_worker().plugins[name]
+    watch = threading.Timer(carrier.timeout_s, _stop_worker, [block, carrier.timeout_s]) if carrier.timeout_s else None
+    if watch:
+        watch.daemon = True
+        watch.start()
+    try:
+        job = carrier.job
+        job.write(block, job.compute(block, job.read(block)))
+    except Exception as error:
+        raise _Failed(Failure.of(error)) from None
+    finally:
+        if watch:
+            watch.cancel()
+
+
+def _stop_worker(block: Block, timeout_s: float) -> None:
+    """Python cannot stop a thread, so a block past its time-out takes its worker along; the cluster starts another."""
+    print(f"block {block.index} ({block.write}) is past its time-out of {timeout_s:g} s", file=sys.stderr, flush=True)
+    os._exit(_EXIT_TIMED_OUT)

@@ -1,0 +1,178 @@
+"""Running a job over blocks: what every verb that walks a volume goes through.
+
+``run`` works out which blocks are not done, keeps a bounded number of them under way in a pool (threads of this process, or a
+Dask cluster), records each in the ledger once its write returned, tries failed ones again, and names those that never succeed.
+
+A block whose worker died may be the innocent neighbour of the one that killed it. Such blocks wait until all others are done
+and then run alone, one after another: who still kills its worker then is poisoned.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field
+
+from lamella.blockwise.blocks import Block
+from lamella.blockwise.failure import Failure, PoisonedBlocks
+from lamella.blockwise.job import Job, identity
+from lamella.blockwise.ledger import Ledger
+from lamella.blockwise.threads import ThreadPool
+from lamella.core.config import Config
+from lamella.core.errors import UserError
+from lamella.core.progress import Meter, progress
+
+_POISON_LIMIT = 100  # past this many, the fault is hardly the blocks'; trying a million more would only take time
+
+
+class Executor(Config):
+    """Where blocks run and how failures are met."""
+
+    dask: str | None = Field(
+        None, description="local:N, tcp://HOST:PORT or a YAML file of a cluster; here if not given"
+    )
+    workers: int = Field(2, ge=1, description="blocks computed at once in this process; memory holds two blocks more")
+    retries: int = Field(2, ge=0, description="further attempts at a block that failed")
+    timeout_s: float | None = Field(
+        3600.0,
+        gt=0,
+        description="seconds a block may take on a cluster before its worker is stopped and it is tried again",
+    )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did: blocks in all, done by earlier runs, done now, attempts that failed and were repeated, wall time."""
+
+    total: int
+    skipped: int
+    done: int
+    retried: int
+    seconds: float
+
+
+class Pool(Protocol):
+    """Something that carries out blocks, several at once, and tells which are finished."""
+
+    def capacity(self) -> int: ...
+
+    def submit(self, indices: Sequence[int]) -> None: ...
+
+    def collect(self) -> list[tuple[int, Failure | None]]: ...
+
+
+def run(
+    job: Job, blocks: Sequence[Block], *, label: str, ledger: Path | None = None, executor: Executor | None = None
+) -> Report:
+    """Do ``job`` for every block that ``ledger`` does not hold as done; ``label`` names the progress bar.
+
+    Raises PoisonedBlocks, after all other blocks are done, if some failed at every attempt; a UserError at once if a block
+    raises one, if the disk is full, or if the ledger belongs to another job. Ctrl-C and kill leave a ledger to go on from.
+    """
+    executor = executor or Executor()
+    start = time.monotonic()
+    with Ledger(ledger, identity(job, blocks) if ledger else {}, len(blocks)) as book:
+        skipped = len(book)
+        tally = _Tally(blocks, book, executor.retries)
+        if skipped < len(blocks):
+            with progress(label, len(blocks) - skipped) as meter, _pool(job, blocks, executor) as pool:
+                _drive(pool, tally, meter)
+        if tally.poisoned:
+            raise PoisonedBlocks(tally.poisoned, blocks)
+        return Report(len(blocks), skipped, len(book) - skipped, tally.retried, time.monotonic() - start)
+
+
+@contextmanager
+def _pool(job: Job, blocks: Sequence[Block], executor: Executor) -> Iterator[Pool]:
+    if executor.dask is None:
+        pool = ThreadPool(job, blocks, executor.workers)
+        try:
+            yield pool
+        finally:
+            pool.close()
+    else:
+        from lamella.blockwise.cluster import dask_pool
+
+        with dask_pool(job, blocks, executor.dask, retries=executor.retries, timeout_s=executor.timeout_s) as cluster:
+            yield cluster
+
+
+class _Tally:
+    """Keeps account of blocks: recorded, tried again, given up."""
+
+    def __init__(self, blocks: Sequence[Block], book: Ledger, retries: int) -> None:
+        self.blocks, self.book, self.retries = blocks, book, retries
+        self.poisoned: dict[int, Failure] = {}
+        self.retried = 0
+        self._failed: Counter[int] = Counter()
+
+    def again(self, index: int, failure: Failure) -> bool:
+        """Take note of a failed attempt; whether the block is to be tried once more."""
+        self._failed[index] += 1
+        if self._failed[index] > self.retries:
+            self.poison(index, failure)
+            return False
+        self.retried += 1
+        return True
+
+    def poison(self, index: int, failure: Failure) -> None:
+        self.poisoned[index] = failure
+        left = len(self.blocks) - len(self.book) - len(self.poisoned)
+        if len(self.poisoned) > _POISON_LIMIT and left:
+            raise PoisonedBlocks(self.poisoned, self.blocks, left)
+
+
+def _drive(pool: Pool, tally: _Tally, meter: Meter) -> None:
+    """Keep the pool full until every block is recorded or given up."""
+    waiting, again, suspects = tally.book.pending(), deque[int](), deque[int]()
+    flying = 0
+    while True:
+        if (room := pool.capacity() - flying) > 0:
+            batch = [again.popleft() for _ in range(min(room, len(again)))]
+            batch += islice(waiting, room - len(batch))
+            pool.submit(batch)
+            flying += len(batch)
+        if not flying:
+            break
+        for index, failure in pool.collect():
+            flying -= 1
+            if failure is None:
+                _record(index, tally, meter)
+            elif _stop_or_suspect(failure):
+                suspects.append(index)
+            elif tally.again(index, failure):
+                again.append(index)
+    while suspects:
+        _alone(suspects.popleft(), pool, tally, meter)
+
+
+def _alone(index: int, pool: Pool, tally: _Tally, meter: Meter) -> None:
+    """Run one block with nothing beside it, so that its failures are its own."""
+    while True:
+        pool.submit([index])
+        ((_, failure),) = pool.collect()
+        if failure is None:
+            return _record(index, tally, meter)
+        if _stop_or_suspect(failure):
+            return tally.poison(index, failure)
+        if not tally.again(index, failure):
+            return None
+
+
+def _record(index: int, tally: _Tally, meter: Meter) -> None:
+    tally.book.record(index)
+    meter.advance(note=f"{len(tally.poisoned)} failed" if tally.poisoned else None)
+
+
+def _stop_or_suspect(failure: Failure) -> bool:
+    """Raise if the failure ends the run; else whether the worker died."""
+    if failure.stops is not None:
+        raise UserError(failure.stops)
+    return failure.killed
