@@ -8,10 +8,12 @@ weight decay).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from lamella.core.errors import UserError
 from lamella.train.task import Phase
@@ -20,10 +22,12 @@ from lamella.train.task import Phase
 def check_phases(phases: Sequence[Phase], net: nn.Module) -> None:
     """Refuse phases that do not begin at step 0, run backwards, or name modules that the net lacks."""
     starts = [phase.start for phase in phases]
-    if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+    if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
         raise UserError(f"phases start at steps {starts}; the first must start at 0 and each later than the one before")
     names = [name for name, _ in net.named_parameters()]
     for phase in phases:
+        if not any(factor(phase, name) for name in names):
+            raise UserError(f"phase {phase.name!r} trains nothing: no parameter of the net has a factor above 0")
         for prefix in phase.train:
             if not any(_below(name, prefix) for name in names):
                 raise UserError(
@@ -49,20 +53,25 @@ def factor(phase: Phase, name: str) -> float:
 
 def parameter_groups(net: nn.Module, phases: Sequence[Phase]) -> list[dict[str, object]]:
     """Optimiser groups of all parameters, each with ``factors``: its learning-rate factor in every phase."""
-    groups: Mapping[tuple[float, ...], list[nn.Parameter]] = defaultdict(list)
+    groups: dict[tuple[float, ...], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in net.named_parameters():
         groups[tuple(factor(phase, name) for phase in phases)].append(parameter)
     return [{"params": parameters, "factors": factors} for factors, parameters in groups.items()]
 
 
-def enter(optimiser: torch.optim.Optimizer, index: int, learning_rate: float) -> None:
-    """Set the learning rates of phase ``index`` and freeze what it does not train."""
+def enter(
+    net: nn.Module, optimiser: torch.optim.Optimizer, phases: Sequence[Phase], index: int, learning_rate: float
+) -> None:
+    """Set the learning rates of phase ``index`` and freeze what it does not train, running statistics included."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate * group["factors"][index]
         for parameter in group["params"]:
             parameter.requires_grad_(group["factors"][index] != 0)
             if not parameter.requires_grad:
                 parameter.grad = None
+    for name, module in net.named_modules():
+        if isinstance(module, _NormBase):
+            module.train(factor(phases[index], name) != 0)
 
 
 def forget(optimiser: torch.optim.Optimizer) -> None:

@@ -1,0 +1,84 @@
+"""A task as Lightning sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lamella.core.rng import stream
+from lamella.train.batches import Samples, TrainingBatches, loader
+from lamella.train.config import TrainerConfig
+from lamella.train.phases import check_phases, enter, forget, parameter_groups, phase_index
+from lamella.train.task import Task
+from lamella.train.validation import evaluating
+
+
+class Learner(LightningModule):
+    """Runs the steps of a task: phases, learning rates, chance.
+
+    All chance of step ``k`` comes from streams of (seed, k): numpy's for the augmentation, PyTorch's global generator (dropout)
+    seeded anew. A resumed run therefore needs no generator state, only its step.
+    """
+
+    def __init__(self, task: Task, samples: Samples, config: TrainerConfig, seed: int) -> None:
+        super().__init__()
+        self.task, self.samples, self.config, self.seed = task, samples, config, seed
+        self.net = task.net
+        self.phases = tuple(task.phases(config.steps))
+        check_phases(self.phases, self.net)
+        self.schedule = config.schedule.build(config.steps)
+        self._phase: int | None = None
+
+    @property
+    def phase(self) -> str:
+        """Name of the phase of the step that runs or ran last."""
+        return self.phases[self._phase or 0].name
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.config.optimiser.build(parameter_groups(self.net, self.phases), self.config.learning_rate)
+
+    def train_dataloader(self) -> Any:
+        batches = TrainingBatches(
+            self.config.batch_size, self.trainer.global_step, self.global_rank, self.trainer.world_size
+        )
+        return loader(self.samples, batches, self.config.num_workers)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        step = self.trainer.global_step
+        optimiser = self.trainer.optimizers[0]
+        index = phase_index(self.phases, step)
+        if index != self._phase:
+            self._phase = index
+            if self.phases[index].fresh_optimiser and self.phases[index].start == step:
+                forget(optimiser)
+        enter(self.net, optimiser, self.phases, index, self.config.learning_rate * self.schedule.factor(step))
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        step = self.trainer.global_step
+        torch.manual_seed(int(stream(self.seed, "torch", step, self.global_rank).integers(2**62)))
+        sample = self._sample(batch, stream(self.seed, "augment", step, self.global_rank), training=True)
+        parts = self.task.loss(sample, step)
+        return {"loss": parts["total"], "parts": {name: value.detach() for name, value in parts.items()}}
+
+    def scores(self, batch: Any, number: int) -> dict[str, Tensor]:
+        """Scores of held-out batch ``number``, always with the same chance."""
+        sample = self._held_out(batch, number)
+        with self.trainer.precision_plugin.val_step_context():
+            return self.task.validate(sample)
+
+    def panels(self, batch: Any) -> dict[str, bytes]:
+        """The task's pictures of a batch, as of the first held-out one."""
+        with evaluating(self.net), self.trainer.precision_plugin.val_step_context():
+            return self.task.panels(self._held_out(batch, 0))
+
+    def _held_out(self, batch: Any, number: int) -> Any:
+        batch = self.transfer_batch_to_device(batch, self.device, 0)
+        return self._sample(batch, stream(self.seed, "validate", number), training=False)
+
+    def _sample(self, batch: Any, rng: np.random.Generator, *, training: bool) -> Any:
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self.task.sample(batch, rng, training)

@@ -1,0 +1,37 @@
+"""Optimisers: PyTorch's, with their settings as configs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from lamella.core.config import Config
+
+Groups = list[dict[str, Any]]
+
+
+class Adam(Config):
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
+
+    kind: Literal["adam"] = "adam"
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(self, groups: Groups, learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(groups, learning_rate, betas=self.betas, weight_decay=self.weight_decay)
+
+
+class AdamW(Config):
+    """AdamW (Loshchilov and Hutter 2019); weight decay shrinks the weights directly."""
+
+    kind: Literal["adamw"] = "adamw"
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(self, groups: Groups, learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, learning_rate, betas=self.betas, weight_decay=self.weight_decay)
+
+
+OptimiserConfig = Annotated[Adam | AdamW, Field(discriminator="kind")]
