@@ -155,12 +155,11 @@ def dask_pool(
         import distributed
     except ImportError:
         raise UserError(f"--dask {where} needs Dask, which is not installed; pip install 'lamella[cluster]'") from None
-    queued = isinstance(config, _Queue)
-    with dask.config.set({"distributed.scheduler.allowed-failures": retries}), _built(config) as cluster:
-        with _connect(distributed, cluster, where) as client:
-            _wait_for_a_worker(client, where, queued)
-            with DaskPool(client, job, blocks, timeout_s) as pool:
-                yield pool
+    allowed = dask.config.set({"distributed.scheduler.allowed-failures": retries})
+    with allowed, _built(config) as cluster, _connect(distributed, cluster, where) as client:
+        _wait_for_a_worker(client, where, isinstance(config, _Queue))
+        with DaskPool(client, job, blocks, timeout_s) as pool:
+            yield pool
 
 
 @contextmanager
