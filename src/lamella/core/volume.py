@@ -26,6 +26,7 @@ class Meta:
     units: tuple[str, ...]
     channel_names: tuple[str, ...] = ()
     name: str = ""
+    translation: tuple[float, ...] = ()  # where voxel 0 lies, in ``units``; empty means at zero
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

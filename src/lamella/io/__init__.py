@@ -1,0 +1,26 @@
+"""Volumes of any format and size. The formats' libraries are imported when a name is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lamella.io.hdf5 import create_archive
+    from lamella.io.open import create_volume, open_volume
+    from lamella.io.plan import mip_factors
+
+_WHERE = {
+    "open_volume": "open",
+    "create_volume": "open",
+    "create_archive": "hdf5",
+    "mip_factors": "plan",
+}
+
+__all__ = ["create_archive", "create_volume", "mip_factors", "open_volume"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
