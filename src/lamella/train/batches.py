@@ -13,18 +13,19 @@ step        0                1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-Collate = Callable[[list[Any]], Any]
+from lamella.data.sample import Sample
+from lamella.data.sample import collate as join
 
 
 class Samples(Protocol):
-    """Training samples: ``self[i]`` exists for every ``i >= 0``. May have ``collate`` to make a batch of a list of them."""
+    """Training samples: ``self[i]`` exists for every ``i >= 0``."""
 
     def __getitem__(self, index: int) -> Any: ...
 
@@ -52,13 +53,21 @@ def held_out_batches(length: int, batch_size: int) -> list[list[int]]:
     return [list(range(start, min(start + batch_size, length))) for start in range(0, length, batch_size)]
 
 
-def loader(samples: Samples, batches: TrainingBatches | Sequence[list[int]], num_workers: int) -> DataLoader[Any]:
+def collate(samples: list[Any]) -> Any:
+    """One batch of a list of samples, or of tensors or mappings of them."""
+    return join(samples) if isinstance(samples[0], Sample) else default_collate(samples)
+
+
+def loader(
+    samples: Samples, batches: TrainingBatches | Sequence[list[int]], num_workers: int, *, pin_memory: bool = False
+) -> DataLoader[Any]:
     """Read ``batches`` in order, in ``num_workers`` processes."""
     return DataLoader(
         samples,  # type: ignore[arg-type]  # a map-style data set needs no length when the batches are given
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=getattr(samples, "collate", default_collate),
+        collate_fn=collate,
         persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(0),  # keeps the loader from drawing on the run's own chance
     )

@@ -45,7 +45,7 @@ class Learner(LightningModule):
         batches = TrainingBatches(
             self.config.batch_size, self.trainer.global_step, self.global_rank, self.trainer.world_size
         )
-        return loader(self.samples, batches, self.config.num_workers)
+        return loader(self.samples, batches, self.config.num_workers, pin_memory=self.device.type == "cuda")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         step = self.trainer.global_step

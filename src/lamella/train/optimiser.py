@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 
 from lamella.core.config import Config
+
+if TYPE_CHECKING:
+    import torch
 
 Groups = list[dict[str, Any]]
 
@@ -20,6 +22,8 @@ class Adam(Config):
     betas: tuple[float, float] = (0.9, 0.999)
 
     def build(self, groups: Groups, learning_rate: float) -> torch.optim.Optimizer:
+        import torch
+
         return torch.optim.Adam(groups, learning_rate, betas=self.betas, weight_decay=self.weight_decay)
 
 
@@ -31,6 +35,8 @@ class AdamW(Config):
     betas: tuple[float, float] = (0.9, 0.999)
 
     def build(self, groups: Groups, learning_rate: float) -> torch.optim.Optimizer:
+        import torch
+
         return torch.optim.AdamW(groups, learning_rate, betas=self.betas, weight_decay=self.weight_decay)
 
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils.data import default_collate
 
 from lamella.train.averages import Averages
-from lamella.train.batches import HeldOut, held_out_batches, loader
+from lamella.train.batches import HeldOut, collate, held_out_batches, loader
 
 if TYPE_CHECKING:
     from lamella.train.learner import Learner
@@ -35,7 +34,6 @@ class Validation:
 
     def first_batch(self) -> Any:
         """The batch that pictures are made of."""
-        collate = getattr(self._samples, "collate", default_collate)
         return collate([self._samples[i] for i in self._batches[0]])
 
 
