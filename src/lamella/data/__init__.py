@@ -1,0 +1,1 @@
+"""Samples, and what may happen to them before a net sees them: geometry, augmentation."""
