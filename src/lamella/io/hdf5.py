@@ -121,6 +121,7 @@ def _allocate(handle: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[An
     layout.set_layout(h5py.h5d.CONTIGUOUS)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)  # the same contents shall be the same bytes whenever written
     space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(dtype, logical=True)
     return h5py.Dataset(h5py.h5d.create(parent.id, last.encode(), kind, space, dcpl=layout))
 
