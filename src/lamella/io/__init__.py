@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lamella.io.describe import Description, describe
     from lamella.io.hdf5 import create_archive
     from lamella.io.open import create_volume, open_volume
     from lamella.io.plan import mip_factors
@@ -14,10 +15,12 @@ _WHERE = {
     "open_volume": "open",
     "create_volume": "open",
     "create_archive": "hdf5",
+    "Description": "describe",
+    "describe": "describe",
     "mip_factors": "plan",
 }
 
-__all__ = ["create_archive", "create_volume", "mip_factors", "open_volume"]
+__all__ = ["Description", "create_archive", "create_volume", "describe", "mip_factors", "open_volume"]
 
 
 def __getattr__(name: str) -> Any:

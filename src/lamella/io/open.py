@@ -15,12 +15,14 @@ from lamella.core.volume import Meta, Volume
 from lamella.io.contents import Contents, Format, pick
 from lamella.io.folders import Folder
 from lamella.io.hdf5 import Hdf5
+from lamella.io.n5 import N5
 from lamella.io.place import Place
 from lamella.io.plan import make_plan
+from lamella.io.precomputed import Precomputed
 from lamella.io.tiff import TiffStack
 from lamella.io.zarr import Zarr
 
-FORMATS: tuple[Format, ...] = (Zarr(), Hdf5(), TiffStack(), Folder())
+FORMATS: tuple[Format, ...] = (Zarr(), N5(), Precomputed(), Hdf5(), TiffStack(), Folder())
 
 
 def open_volume(
@@ -32,7 +34,7 @@ def open_volume(
     ``dataset`` picks one of several in a file; the error names them. ``writable`` opens what ``create_volume`` made, to go on
     with a job that was interrupted.
     """
-    place, contents, dataset = _find(path, dataset)
+    place, contents, dataset = find(path, dataset)
     _, chosen = pick(contents, place, dataset)
     if not 0 <= mip < chosen.num_mips:
         there = "only mip 0" if chosen.num_mips == 1 else f"mips 0 to {chosen.num_mips - 1}"
@@ -65,7 +67,7 @@ def create_volume(
     return [open_volume(path, mip=k, writable=True) for k in range(len(plan.factors))]
 
 
-def _find(path: str | os.PathLike[str], dataset: str | None) -> tuple[Place, Contents, str | None]:
+def find(path: str | os.PathLike[str], dataset: str | None) -> tuple[Place, Contents, str | None]:
     """What is at ``path``. A path that goes on inside a file, ``stacks.h5/main``, names the data set."""
     place = Place.parse(path)
     found = contents_of(place)
