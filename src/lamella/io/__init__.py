@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lamella.io.describe import Description, describe
+    from lamella.io.description import Description, describe
     from lamella.io.hdf5 import create_archive
     from lamella.io.open import create_volume, open_volume
     from lamella.io.plan import mip_factors
@@ -15,8 +15,8 @@ _WHERE = {
     "open_volume": "open",
     "create_volume": "open",
     "create_archive": "hdf5",
-    "Description": "describe",
-    "describe": "describe",
+    "Description": "description",
+    "describe": "description",
     "mip_factors": "plan",
 }
 

@@ -1,0 +1,115 @@
+"""``lamella info``: what a path holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lamella.core.volume import Meta, Volume
+    from lamella.io import Description
+
+
+_PIPE_WIDTH = 200  # columns where the output goes to a file or another program
+
+
+def info(path: str) -> None:
+    """Print what a volume, archive or folder holds: data sets, mips, voxel sizes, channels, and how it was made.
+
+    Reads no voxels. Sizes are of all voxels, uncompressed.
+
+    Examples
+    --------
+    ```
+    lamella info aligned.ome.zarr
+    lamella info sections/
+    lamella info stacks.h5
+    lamella info precomputed://gs://bucket/volume
+    ```
+
+    Parameters
+    ----------
+    path
+        A file, folder or address: OME-Zarr, N5, precomputed, a TIFF stack, a folder of sections, an HDF5 archive.
+    """
+    from rich.console import Console
+
+    from lamella.io import describe
+
+    found = describe(path)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)
+    console.print(f"{found.path}: {found.format}", highlight=False, markup=False, soft_wrap=True)
+    console.print(_mips(found))
+    for line in _lines(found):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _mips(found: Description) -> Table:
+    from rich.table import Table
+
+    table = Table("data set", "mip", "axes", "box", "type", "chunk", "voxel size", "bytes", box=None)
+    for name, volumes in found.datasets.items():
+        for mip, volume in enumerate(volumes):
+            table.add_row(name or "(main)" if not mip else "", str(mip), *_row(volume))
+    return table
+
+
+def _row(volume: Volume) -> tuple[str, ...]:
+    return (
+        " ".join(volume.meta.axes),
+        _box(volume),
+        str(volume.dtype),
+        " × ".join(map(str, volume.chunk)),  # noqa: RUF001
+        _voxel(volume.meta),
+        _bytes(volume.box.size * volume.dtype.itemsize),
+    )
+
+
+def _box(volume: Volume) -> str:
+    """The shape, and where it begins if that is not at zero."""
+    start = ", ".join(map(str, volume.box.start))
+    return " × ".join(map(str, volume.box.shape)) + (f" from {start}" if any(volume.box.start) else "")  # noqa: RUF001
+
+
+def _voxel(meta: Meta) -> str:
+    from lamella.io.units import short_unit
+
+    sizes = [(v, short_unit(u)) for a, v, u in zip(meta.axes, meta.voxel_size, meta.units, strict=True) if a in "zyx"]
+    units = {u for _, u in sizes}
+    if len(units) == 1:
+        return " × ".join(f"{v:.6g}" for v, _ in sizes) + f" {units.pop() or '(no unit)'}"  # noqa: RUF001
+    return " × ".join(f"{v:.6g} {u}".strip() for v, u in sizes)  # noqa: RUF001
+
+
+def _bytes(count: int) -> str:
+    """Uncompressed size in binary multiples."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size /= 1024
+    else:
+        unit = "PiB"
+    return f"{size:.4g} {unit}"
+
+
+def _lines(found: Description) -> list[str]:
+    """Channels and provenance of each data set; the command and versions that made it come first."""
+    lines: list[str] = []
+    for name, volumes in found.datasets.items():
+        meta, where = volumes[0].meta, f" of {name}" if name else ""
+        if meta.channel_names:
+            lines.append(f"channels{where}: {', '.join(meta.channel_names)}")
+        if any(meta.translation):
+            lines.append(f"voxel 0{where} lies at: {', '.join(f'{t:.6g}' for t in meta.translation)}")
+        lines += [f"{key}{where}: {_plain(value)}" for key, value in meta.provenance.items() if value is not None]
+    return lines
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
