@@ -78,9 +78,7 @@ class Tally:
         if not self.count:
             return float("nan")
         reached = np.concatenate([[0], np.cumsum(self.counts)]) / self.count
-        # Empty bins make steps of equal height, of which the last is where the values above begin.
-        last = np.append(np.diff(reached) > 0, True)
-        value = np.interp(q / 100, reached[last], self.bins[last])
+        value = np.interp(q / 100, reached, self.bins)
         return float(np.clip(value, self.low, self.high))
 
     def summary(self) -> dict[str, float]:
