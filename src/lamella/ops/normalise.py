@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -33,6 +33,7 @@ Section = NDArray[Any]
 Grey = NDArray[np.float32]
 
 
+@runtime_checkable
 class Normaliser(Protocol):
     """What a normaliser's config builds; instances are picklable and hold no state."""
 
