@@ -5,12 +5,14 @@ once to every worker, also to those that start later, as a plugin. A bounded num
 it finishes. A worker that dies is replaced by the cluster and its blocks are given to others; the scheduler does so
 ``retries`` times before it calls a block a killer (see ``runner`` for how the innocent are told apart).
 
-The only module that imports Dask, and it does so when a cluster is asked for: ``pip install 'lamella[cluster]'``.
+The only module that imports Dask; it is itself imported when a cluster is asked for. Needs ``pip install 'lamella[cluster]'``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,8 +20,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import ModuleType
+from typing import Annotated, Any, Literal
 
+import dask
+import distributed
+from distributed import KilledWorker, WorkerPlugin, as_completed, get_worker
 from pydantic import Field
 
 from lamella.blockwise.blocks import Block
@@ -29,12 +35,10 @@ from lamella.core.config import Config, read_yaml
 from lamella.core.errors import UserError
 from lamella.core.progress import progress
 
-if TYPE_CHECKING:
-    from distributed import Client, Future
-
 _CONNECT_S = 30.0  # to reach a scheduler, and for a first worker to show up where none has to be queued for
 _FLYING_PER_THREAD = 4  # blocks under way per worker thread: enough that none waits for the next block
 _EXIT_TIMED_OUT = 75
+_ANY_PORT = ":0"  # for Dask's status page, so that several clusters can run on one machine
 
 
 class LocalCluster(Config):
@@ -45,10 +49,9 @@ class LocalCluster(Config):
     memory: str | None = Field(None, description="what one process may use, as '4GB', before it is stopped")
 
     def build(self) -> Any:
-        from distributed import LocalCluster as Cluster
-
         memory = {"memory_limit": self.memory} if self.memory else {}
-        return Cluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None, silence_logs=50, **memory)
+        options = {"n_workers": self.workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL, **memory}
+        return distributed.LocalCluster(**options, dashboard_address=_ANY_PORT)
 
 
 class Scheduler(Config):
@@ -91,7 +94,7 @@ class _Queue(Config):
             "interface": self.interface,
             "log_directory": self.log_folder,
             "local_directory": self.scratch,
-            "scheduler_options": {"dashboard_address": None},
+            "scheduler_options": {"dashboard_address": _ANY_PORT},
         }
 
     def clock(self) -> str:
@@ -106,9 +109,7 @@ class Slurm(_Queue):
     kind: Literal["slurm"]
 
     def build(self) -> Any:
-        from dask_jobqueue import SLURMCluster
-
-        return SLURMCluster(walltime=f"{self.clock()}:00", account=self.account, **self.options())
+        return _jobqueue().SLURMCluster(walltime=f"{self.clock()}:00", account=self.account, **self.options())
 
 
 class Lsf(_Queue):
@@ -117,9 +118,17 @@ class Lsf(_Queue):
     kind: Literal["lsf"]
 
     def build(self) -> Any:
-        from dask_jobqueue import LSFCluster
+        return _jobqueue().LSFCluster(walltime=self.clock(), project=self.account, **self.options())
 
-        return LSFCluster(walltime=self.clock(), project=self.account, **self.options())
+
+def _jobqueue() -> ModuleType:
+    """dask-jobqueue, without the handler it sets on import, which turns Ctrl-C into a silent exit with code 0."""
+    handler = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)
+    return dask_jobqueue
 
 
 class ClusterFile(Config):
@@ -150,13 +159,8 @@ def dask_pool(
 ) -> Iterator[DaskPool]:
     """A pool on the cluster that ``where`` names; started if need be, and stopped at the end."""
     config = parse_cluster(where)
-    try:
-        import dask
-        import distributed
-    except ImportError:
-        raise UserError(f"--dask {where} needs Dask, which is not installed; pip install 'lamella[cluster]'") from None
     allowed = dask.config.set({"distributed.scheduler.allowed-failures": retries})
-    with allowed, _built(config) as cluster, _connect(distributed, cluster, where) as client:
+    with allowed, _built(config) as cluster, _connect(cluster, where) as client:
         _wait_for_a_worker(client, where, isinstance(config, _Queue))
         with DaskPool(client, job, blocks, timeout_s) as pool:
             yield pool
@@ -177,7 +181,7 @@ def _built(config: LocalCluster | Scheduler | Slurm | Lsf) -> Iterator[Any]:
         cluster.close()
 
 
-def _connect(distributed: Any, cluster: Any, where: str) -> Client:
+def _connect(cluster: Any, where: str) -> Any:
     try:
         return distributed.Client(cluster, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -186,7 +190,7 @@ def _connect(distributed: Any, cluster: Any, where: str) -> Client:
         ) from None
 
 
-def _wait_for_a_worker(client: Client, where: str, queued: bool) -> None:
+def _wait_for_a_worker(client: Any, where: str, queued: bool) -> None:
     with progress(f"waiting for a first worker of {where}", 1, "workers") as meter:
         start = time.monotonic()
         while not client.nthreads():
@@ -199,19 +203,17 @@ def _wait_for_a_worker(client: Client, where: str, queued: bool) -> None:
 class DaskPool:
     """Blocks under way on a cluster. Use as a context manager."""
 
-    def __init__(self, client: Client, job: Job, blocks: Sequence[Block], timeout_s: float | None) -> None:
-        from distributed import as_completed
-
+    def __init__(self, client: Any, job: Job, blocks: Sequence[Block], timeout_s: float | None) -> None:
         self._client, self._blocks = client, blocks
         self._name = f"lamella-{uuid.uuid4().hex[:12]}"
         self._job, self._timeout_s = job, timeout_s
-        self._flying: dict[str, tuple[int, Future]] = {}
+        self._flying: dict[str, tuple[int, Any]] = {}
         self._finished = as_completed([], loop=client.loop)
         self._attempts = 0
         self._capacity, self._asked = 0, float("-inf")
 
     def __enter__(self) -> DaskPool:
-        self._client.register_plugin(_carrier(self._job, self._timeout_s), name=self._name)
+        self._client.register_plugin(_Carrier(self._job, self._timeout_s), name=self._name)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -248,9 +250,7 @@ class DaskPool:
         return results
 
 
-def _outcome(future: Future) -> Failure | None:
-    from distributed import KilledWorker
-
+def _outcome(future: Any) -> Failure | None:
     if future.status == "finished":
         return None
     if future.status != "error":
@@ -271,21 +271,15 @@ class _Failed(Exception):
         self.failure = failure
 
 
-def _carrier(job: Job, timeout_s: float | None) -> Any:
-    """The plugin that brings the job to every worker."""
-    from distributed import WorkerPlugin
+class _Carrier(WorkerPlugin):
+    """Brings the job to every worker."""
 
-    class Carrier(WorkerPlugin):
-        def __init__(self) -> None:
-            self.job, self.timeout_s = job, timeout_s
-
-    return Carrier()
+    def __init__(self, job: Job, timeout_s: float | None) -> None:
+        self.job, self.timeout_s = job, timeout_s
 
 
 def _work(name: str, block: Block) -> None:
     """Do one block; runs on a worker."""
-    from distributed import get_worker
-
     carrier: Any = get_worker().plugins[name]
     watch = threading.Timer(carrier.timeout_s, _stop_worker, [block, carrier.timeout_s]) if carrier.timeout_s else None
     if watch:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from lamella.core.config import Config
 from lamella.core.volume import Volume
 
 
+@runtime_checkable
 class Job(Protocol):
     """Reads, computes and writes one block; the three run in different threads, for several blocks at once.
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -58,6 +58,7 @@ class Report:
     seconds: float
 
 
+@runtime_checkable
 class Pool(Protocol):
     """Something that carries out blocks, several at once, and tells which are finished."""
 
@@ -98,8 +99,10 @@ def _pool(job: Job, blocks: Sequence[Block], executor: Executor) -> Iterator[Poo
         finally:
             pool.close()
     else:
-        from lamella.blockwise.cluster import dask_pool
-
+        try:
+            from lamella.blockwise.cluster import dask_pool
+        except ModuleNotFoundError as error:
+            raise UserError(f"--dask {executor.dask} needs {error.name}; pip install 'lamella[cluster]'") from None
         with dask_pool(job, blocks, executor.dask, retries=executor.retries, timeout_s=executor.timeout_s) as cluster:
             yield cluster
 

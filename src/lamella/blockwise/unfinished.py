@@ -18,9 +18,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from lamella.blockwise.ledger import differences
 from lamella.core.errors import UserError
@@ -34,8 +34,8 @@ class Unfinished:
         self.folder, self.plan, self.created = folder, plan, created
 
     @classmethod
-    def begin(cls, output: str, plan: Mapping[str, Any], *, exists: bool, overwrite: bool = False) -> Self:
-        """Begin to make ``output``, or go on with a part of it that the same ``plan`` began.
+    def begin(cls, output: str | Path, plan: Mapping[str, Any], *, exists: bool, overwrite: bool = False) -> Unfinished:
+        """Begin to make ``output`` (a path or URL), or go on with a part of it that the same ``plan`` began.
 
         ``exists`` says whether something is at ``output``. A UserError if that is a finished output, or a part begun by
         another plan, unless ``overwrite`` is set. An interrupted command that had ``--overwrite`` goes on too.
@@ -46,7 +46,7 @@ class Unfinished:
         changed = differences(stored["plan"], plan) if stored else []
         if stored and not changed:
             return cls(folder, plan, stored["created"])
-        if not overwrite and stored:
+        if not overwrite and stored and stored["created"]:
             raise UserError(
                 f"output {output} is a part that was begun with other settings ({'; '.join(changed)}); "
                 "repeat those to finish it, or start anew with --overwrite"
@@ -58,8 +58,14 @@ class Unfinished:
         begun._store()
         return begun
 
-    def mark_created(self) -> None:
-        """Note that the empty output is complete, with all its metadata; before that a rerun makes it from nothing."""
+    @contextlib.contextmanager
+    def creating(self) -> Iterator[None]:
+        """Create the empty output, with all its metadata, in this block; until it is through, a rerun creates it anew."""
+        try:
+            yield
+        except Exception:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         self.created = True
         self._store()
 
@@ -76,14 +82,13 @@ class Unfinished:
         write_json(self.folder / "plan.json", {"plan": self.plan, "created": self.created})
 
 
-def folder_beside(output: str) -> Path:
-    """The hidden folder of an output: beside a local one, in the user's cache for one in a bucket."""
-    local = output.removeprefix("precomputed://").removeprefix("file://")
-    if "://" not in local:
-        path = Path(local)
+def folder_beside(output: str | Path) -> Path:
+    """The hidden folder of an output: beside a local one, in the user's cache for a URL."""
+    if "://" not in str(output):
+        path = Path(output)
         return path.with_name(f".{path.name}.unfinished")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "lamella" / f"{hashlib.sha256(output.encode()).hexdigest()[:20]}.unfinished"
+    return cache / "lamella" / f"{hashlib.sha256(str(output).encode()).hexdigest()[:20]}.unfinished"
 
 
 def _stored_plan(folder: Path) -> dict[str, Any] | None:

@@ -1,0 +1,125 @@
+"""Runs on a Dask cluster of this machine: workers die, hang and come back; one block always kills its worker."""
+
+from __future__ import annotations
+
+import pytest
+
+from lamella.blockwise import Executor, Ledger, PoisonedBlocks, cover, run
+from lamella.blockwise.cluster import ClusterFile, LocalCluster, Lsf, Scheduler, Slurm, parse_cluster
+from lamella.blockwise.job import identity
+from lamella.core.box import Box
+from lamella.core.errors import UserError
+from tests.blockwise.jobs import Fails, Kills, Square, Stops, outputs
+from tests.blockwise.test_runner import squares
+
+BLOCKS = cover(Box.of((1000,)), 10)
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """A scheduler that runs already, with two workers that are started again when they die."""
+    import dask
+    from distributed import LocalCluster as Cluster
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), Cluster(**options) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_killed_workers_change_nothing_and_a_killer_is_told_from_its_neighbours(tmp_path, scheduler):
+    job = Kills(str(tmp_path), once=(2, 60), kill_once=(5, 40, 41), kill_always=(17,), hang_once=(80,))
+    executor = Executor(dask=scheduler, retries=1, timeout_s=1.0)
+    with pytest.raises(PoisonedBlocks, match=r"block 17 \(170:180\): its worker died every time") as caught:
+        run(job, BLOCKS, label="kills", ledger=tmp_path / "ledger", executor=executor)
+    assert list(caught.value.failures) == [17]
+    assert outputs(tmp_path) == {k: v for k, v in squares().items() if k != "00017"}
+
+
+def test_a_run_begun_on_a_cluster_goes_on_in_this_process(tmp_path, scheduler):
+    job, ledger = Fails(str(tmp_path), once=(30, 31), always=(50,)), tmp_path / "ledger"
+    with pytest.raises(PoisonedBlocks, match=r"block 50.*unwell"):
+        run(job, BLOCKS, label="fails", ledger=ledger, executor=Executor(dask=scheduler, retries=1))
+    assert len(outputs(tmp_path)) == 99
+    with Ledger(ledger, identity(job, BLOCKS), 100) as book:
+        assert list(book.pending()) == [50]
+    with pytest.raises(PoisonedBlocks):
+        run(job, BLOCKS, label="fails", ledger=ledger, executor=Executor(retries=0))
+
+
+def test_a_cluster_of_ones_own(tmp_path):
+    report = run(Square(str(tmp_path)), BLOCKS, label="squares", executor=Executor(dask="local:1"))
+    assert report.done == 100
+    assert outputs(tmp_path) == squares()
+
+
+def test_a_users_mistake_on_a_worker_stops_the_run(tmp_path, scheduler):
+    with pytest.raises(UserError, match="no such mip") as caught:
+        run(Stops(str(tmp_path), what="user"), BLOCKS, label="stops", executor=Executor(dask=scheduler))
+    assert not isinstance(caught.value, PoisonedBlocks)
+    assert (tmp_path / "attempts").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("local:none", "write a number"),
+        ("local:0", "write a number"),
+        ("cluster.yaml", "neither local:N"),
+        ("tcp://127.0.0.1:1", "no scheduler answers"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_refused(text, message, monkeypatch):
+    monkeypatch.setattr("lamella.blockwise.cluster._CONNECT_S", 0.5)
+    with pytest.raises(UserError, match=message):
+        run(Square("."), BLOCKS, label="squares", executor=Executor(dask=text))
+
+
+def test_words_for_clusters():
+    assert parse_cluster("local:4") == LocalCluster(workers=4)
+    assert parse_cluster("tcp://host:8786") == Scheduler(address="tcp://host:8786")
+
+
+def test_a_cluster_file_is_checked_word_by_word(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text("kind: slurm\nmemory: 16GB\nwalltme_hours: 2\n")
+    with pytest.raises(UserError, match="did you mean 'walltime_hours'"):
+        parse_cluster(str(file))
+    file.write_text("kind: slurm\nmemory: 16GB\njobs: 0\n")
+    with pytest.raises(UserError, match="jobs"):
+        parse_cluster(str(file))
+
+
+ASKED = {
+    "cores": 4,
+    "memory": "16GB",
+    "walltime_hours": 1.5,
+    "jobs": 10,
+    "queue": "short",
+    "account": "lab",
+    "directives": ["--gres=gpu:1"],
+    "prologue": ["module load cuda"],
+    "log_folder": "logs",
+    "scratch": "/scratch",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        (
+            "slurm",
+            ["-p short", "-A lab", "--cpus-per-task=4", "--mem=15G", "-t 01:30:00", "-e logs/", "--gres=gpu:1"],
+        ),
+        ("lsf", ["-q short", '-P "lab"', "-n 4", "-M 16000", "-W 01:30", "-e logs/", "--gres=gpu:1"]),
+    ],
+)
+def test_the_batch_system_is_asked_for_what_the_file_says(kind, lines, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lsf.conf").write_text("LSF_UNIT_FOR_LIMITS=MB\n")
+    monkeypatch.setenv("LSF_ENVDIR", str(tmp_path))
+    config = ClusterFile.load({"cluster": {"kind": kind, **ASKED}}).cluster
+    assert isinstance(config, Slurm | Lsf)
+    with config.build() as cluster:
+        script = cluster.job_script()
+    for line in [*lines, "module load cuda", "--nthreads 1", "--nworkers 4", "--local-directory /scratch"]:
+        assert line in script
