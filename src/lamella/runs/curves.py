@@ -20,7 +20,7 @@ _TIMING = ("samples_per_second",)
 def sparkline(values: Sequence[float], width: int = 40) -> str:
     """The course of ``values`` in at most ``width`` characters, lowest to highest; ``!`` where a value is not finite.
 
-    >>> sparkline([0, 1, 2, 3], width=4)
+    >>> sparkline([0.0, 1.0, 2.0, 3.0], width=4)
     '▁▃▆█'
     """
     num = min(width, len(values))

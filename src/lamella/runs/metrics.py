@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lamella.core.files import replacing
 
-Row = Mapping[str, float | str]
+Row = Mapping[str, int | float | str]
 
 
 @dataclass(frozen=True)

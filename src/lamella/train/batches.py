@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader, default_collate
@@ -24,12 +24,14 @@ from lamella.data.sample import Sample
 from lamella.data.sample import collate as join
 
 
+@runtime_checkable
 class Samples(Protocol):
     """Training samples: ``self[i]`` exists for every ``i >= 0``."""
 
     def __getitem__(self, index: int) -> Any: ...
 
 
+@runtime_checkable
 class HeldOut(Samples, Protocol):
     """Validation samples: finitely many."""
 

@@ -29,7 +29,7 @@ from lamella.train.checkpoints import read_checkpoint
 from lamella.train.config import TrainerConfig, accelerator
 from lamella.train.journal import Journal
 from lamella.train.learner import Learner
-from lamella.train.limits import Interrupt, Limits
+from lamella.train.limits import Limits
 from lamella.train.steps import Steps, WholeFiles
 from lamella.train.task import Task
 from lamella.train.validation import Validation
@@ -75,8 +75,6 @@ def fit(
         task.net.compile()
     num_devices = devices if isinstance(devices, int) else len(devices)
     with ExitStack() as stack:
-        interrupt = Interrupt()
-        stack.enter_context(interrupt.listening())
         journal = meter = None
         if _is_first_process():
             stack.enter_context(_recording_failure(run))
@@ -84,8 +82,8 @@ def fit(
             total = (config.steps - start) * config.batch_size * num_devices
             meter = stack.enter_context(progress(f"train {run.name}", total, "samples"))
         validation = Validation(held_out, config.batch_size, config.num_workers) if held_out is not None else None
-        steps = Steps(run, config, Limits(config, interrupt), validation, journal, meter)
-        trainer = _trainer(config, steps, kind, devices)
+        steps = Steps(run, config, Limits(config), validation, journal, meter)
+        trainer = _trainer(run, config, steps, kind, devices)
         _fit(trainer, Learner(task, samples, config, seed), run.checkpoint_path("last") if start else None)
     outcome = Outcome(trainer.global_step, steps.reason or "finished")
     if journal:
@@ -111,7 +109,7 @@ def _begin(run: RunFolder, resume: bool) -> int:
     return start
 
 
-def _trainer(config: TrainerConfig, steps: Steps, kind: str, devices: list[int] | int) -> Trainer:
+def _trainer(run: RunFolder, config: TrainerConfig, steps: Steps, kind: str, devices: list[int] | int) -> Trainer:
     several = not isinstance(devices, int) and len(devices) > 1
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return Trainer(
@@ -124,6 +122,7 @@ def _trainer(config: TrainerConfig, steps: Steps, kind: str, devices: list[int] 
         gradient_clip_val=config.clip,
         callbacks=[steps],
         plugins=[WholeFiles()],
+        default_root_dir=run.path,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -71,8 +71,8 @@ class Learner(LightningModule):
             return self.task.validate(sample)
 
     def panels(self, batch: Any) -> dict[str, bytes]:
-        """The task's pictures of a batch, as of the first held-out one."""
-        with evaluating(self.net), self.trainer.precision_plugin.val_step_context():
+        """The task's pictures of a batch, in full precision."""
+        with evaluating(self.net), torch.autocast(self.device.type, enabled=False):
             return self.task.panels(self._held_out(batch, 0))
 
     def _held_out(self, batch: Any, number: int) -> Any:

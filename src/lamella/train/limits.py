@@ -43,8 +43,8 @@ class Interrupt:
 class Limits:
     """When to stop. Time and CPU time count on over a resume."""
 
-    def __init__(self, config: TrainerConfig, interrupt: Interrupt) -> None:
-        self._config, self._interrupt = config, interrupt
+    def __init__(self, config: TrainerConfig) -> None:
+        self._config, self.interrupt = config, Interrupt()
         self._follower = Follower(config.early_stopping) if config.early_stopping else None
         self._spent = (0.0, 0.0)
         self._began = (time.monotonic(), time.process_time())
@@ -67,7 +67,7 @@ class Limits:
         config, early = self._config, self._config.early_stopping
         if step >= config.steps:
             return "finished"
-        if self._interrupt.asked:
+        if self.interrupt.asked:
             return "interrupted"
         if early and self._follower and self._follower.since >= early.patience:
             return f"stopped early: {early.metric} has not improved for {early.patience} measurements"

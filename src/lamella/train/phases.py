@@ -26,14 +26,14 @@ def check_phases(phases: Sequence[Phase], net: nn.Module) -> None:
         raise UserError(f"phases start at steps {starts}; the first must start at 0 and each later than the one before")
     names = [name for name, _ in net.named_parameters()]
     for phase in phases:
-        if not any(factor(phase, name) for name in names):
-            raise UserError(f"phase {phase.name!r} trains nothing: no parameter of the net has a factor above 0")
         for prefix in phase.train:
             if not any(_below(name, prefix) for name in names):
                 raise UserError(
                     f"phase {phase.name!r} trains {prefix!r}, which is no part of the net; its parts are "
                     f"{', '.join(name for name, _ in net.named_children())}"
                 )
+        if not any(factor(phase, name) for name in names):
+            raise UserError(f"phase {phase.name!r} trains nothing: no parameter of the net has a factor above 0")
 
 
 def phase_index(phases: Sequence[Phase], step: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from lamella.core.config import Config
 from lamella.train.monitor import Follower, Monitor
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """A factor per step, from what has been observed so far."""
 

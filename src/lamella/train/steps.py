@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ class Steps(Callback):
         self._learner: Learner | None = None
         self._shown = self._logged_at = time.monotonic()
         self._logged_step = 0
+        self._signals = ExitStack()
 
     def on_train_start(self, trainer: Trainer, learner: Any) -> None:
+        self._signals.enter_context(self.limits.interrupt.listening())  # after Lightning has set its own handlers
         self._logged_at, self._logged_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -73,6 +76,9 @@ class Steps(Callback):
         self._stop(trainer, step)
         if self._due(step, self.config.checkpoint_every) or self.reason:
             self._save(trainer, step)
+
+    def teardown(self, trainer: Trainer, learner: Any, stage: str) -> None:
+        self._signals.close()
 
     def state_dict(self) -> dict[str, Any]:
         assert self._learner is not None

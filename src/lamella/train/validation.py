@@ -29,7 +29,7 @@ class Validation:
         averages = Averages()
         with evaluating(learner.net):
             for number, (indices, batch) in enumerate(zip(self._batches, self._loader, strict=True)):
-                averages.add(learner.scores(batch, number), weight=len(indices))
+                averages.add(learner.scores(batch, number), weight=float(len(indices)))
         return {name: float(mean) for name, mean in averages.means().items()}
 
     def first_batch(self) -> Any:
