@@ -86,14 +86,9 @@ def _voxel(meta: Meta) -> str:
 
 def _bytes(count: int) -> str:
     """Uncompressed size in binary multiples."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "PiB"
-    return f"{size:.4g} {unit}"
+    names = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    power = min(max(count, 1).bit_length() - 1, 59) // 10
+    return f"{count / 1024**power:.4g} {names[power]}"
 
 
 def _lines(found: Description) -> list[str]:

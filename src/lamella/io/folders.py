@@ -24,7 +24,6 @@ from PIL import Image
 
 from lamella.core.box import Box
 from lamella.core.errors import UserError
-from lamella.core.files import replacing
 from lamella.core.progress import progress
 from lamella.core.volume import Meta, Volume
 from lamella.io.base import Header, StoredVolume, full_disk_explained
@@ -117,8 +116,7 @@ class FolderVolume(StoredVolume):
             )
         for number, section in zip(range(box.start[0], box.stop[0]), array, strict=True):
             file = self.folder / self.files[number]
-            with replacing(file) as beside:
-                beside.write_bytes(_encode(section, file.suffix))
+            _put(file, _encode(section, file.suffix))
             self.recent.forget(number)
 
 
@@ -251,6 +249,16 @@ def _read_image(file: Path, ndim: int) -> NDArray[Any]:
         raise FileNotFoundError(file)
     array = np.asarray(iio.imread(file))
     return np.moveaxis(array, -1, 0) if ndim == 3 else array
+
+
+def _put(file: Path, data: bytes) -> None:
+    """Write ``file`` in one step. What a kill leaves behind has a fixed name, so the rerun takes it away."""
+    beside = file.with_name(f".{file.name}.part")
+    with open(beside, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(beside, file)
 
 
 def _encode(section: NDArray[Any], suffix: str) -> bytes:

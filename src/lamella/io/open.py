@@ -87,6 +87,14 @@ def contents_of(place: Place) -> Contents | None:
     return next((c for c in (f.contents(place) for f in FORMATS) if c is not None), None)
 
 
+def _is_volume(place: Place) -> bool:
+    """Whether a format knows what is there, be it damaged."""
+    try:
+        return contents_of(place) is not None
+    except UserError:
+        return True
+
+
 def _inside_file(place: Place) -> tuple[Place, str] | None:
     if place.local is None:
         return None
@@ -114,9 +122,7 @@ def _nearest(local: Path) -> str:
     """What lies around a path that is no volume."""
     if local.is_file():
         return f"it is a file ending in {local.suffix!r}" if local.suffix else "it is a file of an unknown kind"
-    below = [
-        p for p in sorted(local.iterdir())[:50] if not p.name.startswith(".") and contents_of(Place(str(p))) is not None
-    ]
+    below = [p for p in sorted(local.iterdir())[:50] if not p.name.startswith(".") and _is_volume(Place(str(p)))]
     if below:
         return f"it holds {', '.join(str(p) for p in below[:5])}; give one of those"
     names = [p.name for p in sorted(local.iterdir())[:5]]
@@ -148,7 +154,7 @@ def _make_room(place: Place, overwrite: bool) -> None:
         if target.is_dir() and not any(target.iterdir()):
             return
         refuse_existing(target, overwrite=overwrite)
-        if target.exists() and contents_of(place) is None:
+        if target.exists() and not _is_volume(place):
             raise UserError(
                 f"{target} exists and is no volume, so it is not overwritten; remove it or choose another name"
             )

@@ -155,11 +155,36 @@ def reason(error: BaseException) -> str:
 
 
 def _s3_options() -> dict[str, Any]:
+    """Server and credentials; without any of the latter the bucket is read as the public may."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else "")
     options: dict[str, Any] = {}
     if endpoint:
-        options |= {"endpoint": endpoint.rstrip("/"), "aws_region": region or "us-east-1"}
-    elif region:
-        options |= {"aws_region": region}
+        options["endpoint"] = endpoint.rstrip("/")
+    if region:
+        options["aws_region"] = region
+    if not _has_aws_credentials():
+        options["aws_credentials"] = {"type": "anonymous"}
     return options
+
+
+_AWS_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+
+
+def _has_aws_credentials() -> bool:
+    """Whether there is anything to look for; without, Amazon's library waits for a server and complains at length."""
+    vendor = Path("/sys/devices/virtual/dmi/id/sys_vendor")  # on Amazon's machines, a role gives credentials
+    files = (Path.home() / ".aws" / "credentials", Path.home() / ".aws" / "config")
+    return (
+        any(os.environ.get(v) for v in _AWS_VARIABLES)
+        or any(f.is_file() for f in files)
+        or (vendor.is_file() and vendor.read_text().startswith("Amazon"))
+    )
