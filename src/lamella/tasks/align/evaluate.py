@@ -1,0 +1,231 @@
+"""Evaluate an alignment: how well neighbouring sections fit, how far fields are from the truth, and what chance would give.
+
+Correlation between neighbours rewards inventing motion, so it comes with a null: the same figure against an unrelated section.
+The null of the *volume* (two aligned sections half a stack apart, one turned by 180°) shows what the tissue's statistics give
+by chance and should be about zero. It cannot show whether the method bends tissue to fit noise; for that the method itself must
+be run against an unrelated section, which happens when it is given (``estimate``).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamella.blockwise import Executor, cover, run
+from lamella.core.box import Box
+from lamella.core.errors import UserError
+from lamella.core.files import refuse_existing, write_json, write_text
+from lamella.core.provenance import provenance
+from lamella.core.volume import Volume
+from lamella.ops.tally import Tally
+from lamella.tasks.align.method_checks import Estimate, check_method
+from lamella.tasks.align.scores import ScoreSections, SectionScores, bins_of, part
+
+_APART = 2.0  # worst places of a section are at least this many chunks apart
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The volumes of an evaluation. Images are (z, y, x), fields (2, z, y, x) on the aligned grid; see ``scores``."""
+
+    aligned: Volume
+    source: Volume | None = None
+    fields: Volume | None = None
+    truth: Volume | None = None
+
+    def check(self) -> None:
+        """Refuse volumes that do not belong together."""
+        _need_axes(self.aligned, "zyx", "the aligned volume")
+        if self.source is not None:
+            _need_axes(self.source, "zyx", "the source")
+            if self.source.box.intersect(self.aligned.box).is_empty:
+                raise UserError(
+                    f"source {self.source.path} has box {self.source.box}, aligned volume {self.aligned.path} "
+                    f"{self.aligned.box}, which do not overlap; give the volume that was aligned"
+                )
+        for field, name in ((self.fields, "the fields"), (self.truth, "the truth")):
+            if field is None:
+                continue
+            _need_axes(field, "czyx", name)
+            inner = Box(field.box.start[1:], field.box.stop[1:])
+            if field.box.shape[0] != 2 or not self.aligned.box.within(inner):
+                raise UserError(
+                    f"{name} {field.path} have box {field.box}; {self.aligned.path} needs two channels (dy, dx) over "
+                    f"{self.aligned.box}; give the fields of this volume, at its mip"
+                )
+        if self.truth is not None and self.fields is None:
+            raise UserError("a truth was given without fields to compare it with; give --fields")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All scores: one ``SectionScores`` per section, their sums by name, worst places, and the method's own checks."""
+
+    sections: list[SectionScores]
+    totals: dict[str, Tally]
+    worst: list[dict[str, float]]
+    worst_endpoint: list[dict[str, float]]
+    method: dict[str, Any] | None
+    chunks: tuple[int, ...]
+
+    @property
+    def folded_percent(self) -> float | None:
+        moved = sum(s.moved for s in self.sections)
+        return 100 * sum(s.folded for s in self.sections) / moved if moved else None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values: every tally's figures, net correlation per chunk, folds, and the method's checks."""
+        figures: dict[str, Any] = {name: tally.summary() for name, tally in self.totals.items()}
+        for chunk in self.chunks:
+            after, null = (self.totals.get(f"{name} {chunk}") for name in ("after", "null"))
+            if after is not None and null is not None:
+                figures[f"net {chunk}"] = {"mean": after.mean - null.mean}
+        return {"figures": figures, "folded_percent": self.folded_percent, "method": self.method}
+
+    def rows(self) -> list[dict[str, float | int]]:
+        """One row per section, for CSV and charts."""
+        return [_row(s) for s in self.sections]
+
+
+def evaluate_alignment(
+    inputs: Inputs,
+    out: Path,
+    *,
+    chunks: Sequence[int] = (12, 32, 64),
+    border: int = 0,
+    estimate: Estimate | None = None,
+    samples: int = 6,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Score ``inputs`` and write ``scores.json``, ``sections.csv`` and ``worst.csv`` to ``out``.
+
+    ``border`` px at the edge of every section are left out. With ``estimate``, the method is run again on ``samples`` pairs of
+    neighbouring sections, both ways and against unrelated ones. An evaluation that was killed goes on from the scored sections.
+    """
+    inputs.check()
+    chunks = _check_chunks(chunks, border, inputs.aligned)
+    refuse_existing(out / "scores.json", overwrite=overwrite)
+    parts = out / "parts"
+    if overwrite:
+        shutil.rmtree(parts, ignore_errors=True)
+    sections = _score_sections(inputs, chunks, border, parts, executor)
+    method = None
+    if estimate is not None:
+        method = check_method(inputs.source or inputs.aligned, estimate, samples, chunks[len(chunks) // 2])
+    found = _gather(sections, chunks, method)
+    _write(found, inputs, out, border)
+    shutil.rmtree(parts)
+    return found
+
+
+def _need_axes(volume: Volume, axes: str, name: str) -> None:
+    if "".join(volume.meta.axes) != axes:
+        raise UserError(
+            f"{name} {volume.path} has axes {' '.join(volume.meta.axes)}; it needs {' '.join(axes)}; "
+            "choose a volume, or a data set of it, with those axes"
+        )
+
+
+def _check_chunks(chunks: Sequence[int], border: int, aligned: Volume) -> tuple[int, ...]:
+    room = min(aligned.box.shape[1:]) - 2 * border
+    if not chunks or min(chunks) < 4 or max(chunks) > room:
+        raise UserError(
+            f"chunks {list(chunks)} must be whole numbers from 4 to {room}, the sections' size less the border; "
+            "give for example --chunk 12,32,64"
+        )
+    return tuple(sorted(set(chunks)))
+
+
+def _score_sections(
+    inputs: Inputs, chunks: tuple[int, ...], border: int, parts: Path, executor: Executor | None
+) -> list[SectionScores]:
+    box = inputs.aligned.box
+    blocks = cover(box, (1, *box.shape[1:]), bounds=box)
+    job = ScoreSections(inputs.aligned, inputs.source, inputs.fields, inputs.truth, chunks, border, parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    run(job, blocks, label="scoring sections", ledger=parts / "ledger", executor=executor)
+    return [SectionScores.load(part(parts, block.index)) for block in blocks]
+
+
+def _gather(sections: list[SectionScores], chunks: tuple[int, ...], method: dict[str, Any] | None) -> Evaluation:
+    names = dict.fromkeys(name for s in sections for name in s.tallies)
+    totals = {name: Tally.empty(bins_of(name)) for name in names}
+    for section in sections:
+        for name, tally in section.tallies.items():
+            totals[name] += tally
+    apart = _APART * chunks[-1]
+    worst = _worst_places(sections, "worst", "correlation", apart)
+    endpoint = _worst_places(sections, "worst endpoint", "error_px", apart, largest=True)
+    return Evaluation(sections, totals, worst, endpoint, method, chunks)
+
+
+def _worst_places(
+    sections: list[SectionScores], name: str, score: str, apart: float, largest: bool = False, count: int = 12
+) -> list[dict[str, float]]:
+    """The worst chunks of all sections, no two of a section close together."""
+    found = [(s.z, *row) for s in sections for row in s.worst.get(name, np.zeros((0, 4)))]
+    found.sort(key=lambda place: -place[3] if largest else place[3])
+    kept: list[tuple[float, ...]] = []
+    for place in found:
+        near = (k for k in kept if k[0] == place[0] and np.hypot(k[1] - place[1], k[2] - place[2]) < apart)
+        if not any(near) and len(kept) < count:
+            kept.append(place)
+    return [
+        {"z": int(z), "y": int(y), "x": int(x), score: float(v), f"{score}_before": float(b)} for z, y, x, v, b in kept
+    ]
+
+
+def _row(section: SectionScores) -> dict[str, float | int]:
+    row: dict[str, float | int] = {
+        "z": section.z,
+        "previous": section.previous,
+        "missing_percent": 100 * section.missing,
+    }
+    for name, tally in section.tallies.items():
+        key = name.replace(" ", "_")
+        row |= {f"{key}_{figure}": value for figure, value in tally.summary().items() if figure != "variance"}
+    if section.moved:
+        row["folded_percent"] = 100 * section.folded / section.moved
+    return row
+
+
+def _write(found: Evaluation, inputs: Inputs, out: Path, border: int) -> None:
+    volumes = {name: v.path for name, v in vars(inputs).items() if v is not None}
+    write_text(out / "sections.csv", _csv(found.rows()))
+    write_text(out / "worst.csv", _csv([*found.worst, *found.worst_endpoint]))
+    record = {
+        **found.summary(),
+        "chunks": found.chunks,
+        "border": border,
+        "worst": found.worst,
+        "worst_endpoint": found.worst_endpoint,
+        "sections": found.rows(),
+        "provenance": provenance(**volumes),
+    }
+    write_json(out / "scores.json", _finite(record))
+
+
+def _finite(value: Any) -> Any:
+    """NaN as null, which JSON can hold."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return text.getvalue()

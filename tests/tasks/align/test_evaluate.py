@@ -1,0 +1,175 @@
+"""Evaluation gives the figures that a hand computation gives, whatever the tiling, and goes on where it was killed."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lamella.blockwise import Executor
+from lamella.core.box import Box
+from lamella.core.errors import UserError
+from lamella.core.rng import stream
+from lamella.core.volume import Meta
+from lamella.io import create_volume, open_volume
+from lamella.ops.correlation import chunked_pearson
+from lamella.tasks.align import scores
+from lamella.tasks.align.evaluate import Inputs, evaluate_alignment
+from lamella.tasks.align.specimen.noise import smooth_noise
+
+SHAPE = (6, 90, 130)
+
+
+def put(path: Path, array: np.ndarray):
+    axes = "zyx" if array.ndim == 3 else "czyx"
+    (volume,) = create_volume(str(path), box=Box.of(array.shape), dtype=array.dtype, meta=Meta.plain(axes))
+    volume.write(volume.box, array)
+    return open_volume(str(path))
+
+
+@pytest.fixture
+def stack() -> np.ndarray:
+    """Sections that share a third of their variance with their neighbours, one lost, one with a hole."""
+    rng = stream(0, "stack")
+    common = smooth_noise(rng, SHAPE, (1.0, 2.0, 2.0))
+    z = np.clip(128 + 40 * common + 15 * rng.standard_normal(SHAPE), 1, 255).astype(np.uint8)
+    z[3] = 0
+    z[1, 20:50, 40:60] = 0
+    return z
+
+
+@pytest.fixture
+def volumes(tmp_path, stack) -> Inputs:
+    truth = 3 * smooth_noise(stream(0, "truth"), (2, *SHAPE), (0.0, 0.0, 20.0, 20.0))
+    fields = truth + np.array([3, 4], np.float32)[:, None, None, None]
+    truth[:, 2, :10] = np.nan
+    return Inputs(
+        put(tmp_path / "aligned.zarr", stack),
+        put(tmp_path / "source.zarr", np.roll(stack, 5, axis=2)),
+        put(tmp_path / "fields.zarr", fields.astype(np.float32)),
+        put(tmp_path / "truth.zarr", truth),
+    )
+
+
+def test_figures_equal_a_hand_computation(volumes, stack, tmp_path):
+    found = evaluate_alignment(volumes, tmp_path / "out", chunks=(12, 32))
+    pairs = [(1, 0), (2, 1), (4, 2), (5, 4)]  # section 3 is lost and passed over
+    for chunk in (12, 32):
+        r = [chunked_pearson(stack[a], stack[b], chunk, (stack[a] > 0) & (stack[b] > 0)) for a, b in pairs]
+        tally = found.totals[f"after {chunk}"]
+        assert tally.mean == pytest.approx(np.nanmean(r))
+        assert tally.dropped >= np.isnan(r).sum() > 0
+    assert [s.previous for s in found.sections] == [-1, 0, 1, 2, 2, 4]
+    assert found.totals["endpoint"].percentile(50) == pytest.approx(5, abs=0.02)
+    assert found.totals["endpoint"].dropped == 10 * 130
+    assert found.totals["step"].percentile(99) == pytest.approx(0, abs=0.02)
+    assert found.sections[3].missing == 1
+    assert found.sections[1].missing == pytest.approx(600 / (90 * 130))
+
+
+def test_null_is_about_zero_and_tissue_is_not(volumes, tmp_path):
+    found = evaluate_alignment(volumes, tmp_path / "out", chunks=(12,))
+    assert abs(found.totals["null 12"].mean) < 0.05
+    assert found.totals["after 12"].mean > 0.3
+
+
+def test_tiles_do_not_change_figures(volumes, tmp_path, monkeypatch):
+    whole = evaluate_alignment(volumes, tmp_path / "whole", chunks=(12, 32))
+    monkeypatch.setattr(scores, "_TILE", 40)
+    tiled = evaluate_alignment(volumes, tmp_path / "tiled", chunks=(12, 32), executor=Executor(workers=1))
+    for name, tally in whole.totals.items():
+        np.testing.assert_array_equal(tiled.totals[name].counts, tally.counts, err_msg=name)
+    assert tiled.folded_percent == whole.folded_percent
+    assert tiled.worst == whole.worst
+
+
+def test_folds_are_counted(tmp_path, stack):
+    fields = np.zeros((2, *SHAPE), np.float32)
+    fields[1, 2, :, 50:60] = -3.0 * np.arange(10)  # x + field runs backwards over ten columns
+    inputs = Inputs(put(tmp_path / "a.zarr", stack), fields=put(tmp_path / "f.zarr", fields))
+    found = evaluate_alignment(inputs, tmp_path / "out", chunks=(12,))
+    assert [s.folded for s in found.sections if s.z != 2] == [0] * 5
+    assert found.sections[2].folded == 90 * 9
+
+
+def test_worst_places_are_where_it_is_worst(tmp_path, stack):
+    stack[5, 40:60, 60:80] = 255 - stack[4, 40:60, 60:80]
+    found = evaluate_alignment(Inputs(put(tmp_path / "a.zarr", stack)), tmp_path / "out", chunks=(20,))
+    worst = found.worst[0]
+    assert (worst["z"], worst["y"], worst["x"]) == (5, 50, 70)
+    assert worst["correlation"] == pytest.approx(-1)
+
+
+def test_files_hold_what_was_found(volumes, tmp_path):
+    found = evaluate_alignment(volumes, tmp_path / "out", chunks=(12,))
+    record = json.loads((tmp_path / "out/scores.json").read_text())
+    assert record["figures"]["after 12"]["mean"] == found.totals["after 12"].mean
+    assert record["sections"][0]["after_12_mean"] is None
+    assert record["provenance"]["aligned"] == volumes.aligned.path
+    with open(tmp_path / "out/sections.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["z"]) for r in rows] == list(range(6))
+    assert not (tmp_path / "out/parts").exists()
+    with pytest.raises(UserError, match="--overwrite"):
+        evaluate_alignment(volumes, tmp_path / "out", chunks=(12,))
+    evaluate_alignment(volumes, tmp_path / "out", chunks=(12,), overwrite=True)
+
+
+def test_goes_on_where_it_was_killed(volumes, tmp_path, monkeypatch):
+    whole = evaluate_alignment(volumes, tmp_path / "whole", chunks=(12,))
+    write, scored = scores.ScoreSections.write, []
+
+    def dies(self, block, result):
+        if len(scored) == 3:
+            raise UserError("the power went off")
+        scored.append(block.index)
+        write(self, block, result)
+
+    monkeypatch.setattr(scores.ScoreSections, "write", dies)
+    with pytest.raises(UserError, match="power"):
+        evaluate_alignment(volumes, tmp_path / "out", chunks=(12,), executor=Executor(workers=1))
+    monkeypatch.setattr(
+        scores.ScoreSections,
+        "write",
+        lambda self, block, result: (scored.append(block.index), write(self, block, result)),
+    )
+    again = evaluate_alignment(volumes, tmp_path / "out", chunks=(12,))
+    assert len(scored) < 10
+    assert again.summary() == pytest.approx(whole.summary(), nan_ok=True)
+
+
+def test_method_checks_tell_a_true_method_from_one_that_stands_still(tmp_path):
+    sheet = smooth_noise(stream(1, "sheet"), (200, 260), 3.0)
+    stack = np.stack([np.clip(128 + 40 * sheet[:160, 4 * z : 4 * z + 160], 1, 255) for z in range(6)]).astype(np.uint8)
+    inputs = Inputs(put(tmp_path / "a.zarr", stack))
+
+    def shift(source, target):
+        """Right between neighbours, whichever way, and no motion for the unrelated section."""
+        field = np.zeros((2, *source.shape), np.float32)
+        right, left = (np.abs(np.roll(source.astype(float), s, 1) - target)[:, 8:-8].mean() for s in (4, -4))
+        if min(right, left) < 5:
+            field[1] = -4 if right < left else 4
+        return field
+
+    good = evaluate_alignment(inputs, tmp_path / "good", chunks=(16,), estimate=shift, samples=3).method
+    assert good["after"] > 0.99
+    assert good["after"] > good["before"] + 0.1
+    assert abs(good["null"]) < 0.2
+    assert good["forward_backward"]["p95"] < 0.02
+    still = evaluate_alignment(
+        inputs, tmp_path / "still", chunks=(16,), estimate=lambda a, b: np.full((2, *a.shape), 1, np.float32), samples=3
+    ).method
+    assert still["forward_backward"]["p50"] == pytest.approx(np.hypot(2, 2), abs=0.02)
+
+
+def test_wrong_volumes_are_refused(volumes, tmp_path):
+    for inputs, chunks, message in [
+        (Inputs(volumes.fields), (12,), "needs z y x"),
+        (Inputs(volumes.aligned, fields=volumes.aligned), (12,), "needs c z y x"),
+        (Inputs(volumes.aligned, truth=volumes.truth), (12,), "give --fields"),
+        (volumes, (12, 512), "from 4 to 90"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            evaluate_alignment(inputs, tmp_path / "out", chunks=chunks)
+    assert not (tmp_path / "out").exists()
