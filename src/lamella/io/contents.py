@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lamella.core.errors import UserError
 from lamella.core.files import replacing
@@ -31,6 +31,7 @@ class Contents:
     datasets: Mapping[str, Dataset]
 
 
+@runtime_checkable
 class Format(Protocol):
     """A file format. To add one, write its file and add it to the list in ``lamella.io.open``."""
 

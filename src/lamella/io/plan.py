@@ -141,7 +141,7 @@ def default_chunk(axes: Sequence[str], shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(n, full.get(a, 1)) for a, n in zip(axes, shape, strict=True))
 
 
-def meta_at(meta: Meta, factor: Sequence[float]) -> Meta:
+def meta_at(meta: Meta, factor: Sequence[int | float]) -> Meta:
     """Metadata of a mip that is ``factor`` times coarser."""
     moved = tuple(t + (f - 1) / 2 * v for t, f, v in zip(translation_of(meta), factor, meta.voxel_size, strict=True))
     size = tuple(v * f for v, f in zip(meta.voxel_size, factor, strict=True))

@@ -9,7 +9,7 @@ A view has the coordinates of the volume below it, is picklable if that is, and 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,6 +21,7 @@ from lamella.io.base import check_box
 from lamella.io.recent import LIMIT_BYTES, Recent
 
 
+@runtime_checkable
 class SectionNormaliser(Protocol):
     """One section (y, x) to float32 in [0, 1]; see ``lamella.ops.normalise``."""
 
