@@ -71,10 +71,11 @@ def combine_archives(
     _check_parts(parts, path)
     if append:
         parts = _appended(parts)
-    if not folder_beside(str(path)).exists():
+    if not folder_beside(path).exists():
+        refuse_existing(path, overwrite=overwrite)
         refuse_existing(places_path(path), overwrite=overwrite)
     plan = {"parts": [[p.volume.path, p.volume.meta.name, str(p.volume.box), p.name, p.first] for p in parts]}
-    begun = Unfinished.begin(str(path), plan, exists=path.exists(), overwrite=overwrite)
+    begun = Unfinished.begin(path, plan, exists=path.exists(), overwrite=overwrite)
     arrays = {p.name: (Box.of((_count(parts, p.name), *p.volume.box.shape[1:])), p.volume) for p in reversed(parts)}
     volumes = lay_out(
         path,

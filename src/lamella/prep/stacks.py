@@ -111,12 +111,13 @@ def prepare_stacks(
     settings, draw, count = _plan_draw(sources, settings)
     first = draw.sources[0]
     box = Box.of((count, *settings.shape))
-    if not folder_beside(str(path)).exists():
+    if not folder_beside(path).exists():
+        refuse_existing(path, overwrite=overwrite)
         refuse_existing(places_path(path), overwrite=overwrite)
     plan: dict[str, Any] = {"sources": [v.path for v in draw.sources], "settings": settings.to_dict()}
     if isinstance(draw, Replay):  # the file may have changed since
         plan["places"] = [p.to_dict() for p in draw.listed]
-    begun = Unfinished.begin(str(path), plan, exists=path.exists(), overwrite=overwrite)
+    begun = Unfinished.begin(path, plan, exists=path.exists(), overwrite=overwrite)
     facts = {"sources": plan["sources"], "settings": plan["settings"], "mip": settings.mip}
     meta = _stack_meta(draw.sources, settings.key, origin(**facts))
     volume = lay_out(path, {settings.key: (box, first.dtype, meta)}, begun)[settings.key]
