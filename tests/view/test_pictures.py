@@ -94,5 +94,4 @@ def test_charts_are_pictures_and_repeat():
     drawn = charts.lines(x, series, "section", "px", bands={"a": (x - 1.0, x + 1.0)}, markers=True)
     assert iio.imread(drawn).shape[2] == 4
     assert drawn == charts.lines(x, series, "section", "px", bands={"a": (x - 1.0, x + 1.0)}, markers=True)
-    assert iio.imread(charts.histogram({"r": np.random.default_rng(0).normal(size=99)}, "r")).ndim == 3
-    assert iio.imread(charts.histogram({}, "r")).ndim == 3
+    assert iio.imread(charts.shares(np.arange(8), {"r": np.arange(7), "none": np.zeros(7)}, "r", coarsen=3)).ndim == 3

@@ -77,16 +77,15 @@ def lines(
     return made[0]
 
 
-def histogram(series: Mapping[str, ArrayLike], x_label: str, bins: int = 60, limits: Any = None) -> bytes:
-    """Outlines of the distributions of several series, each normalised to its own number of values."""
-    values = {name: np.asarray(v, float)[np.isfinite(np.asarray(v, float))] for name, v in series.items()}
-    everything = np.concatenate(list(values.values())) if values else np.zeros(0)
-    low, high = limits or (everything.min(initial=0), everything.max(initial=1))
-    edges = np.linspace(low, high, bins + 1)
+def shares(bins: ArrayLike, counts: Mapping[str, ArrayLike], x_label: str, coarsen: int = 1) -> bytes:
+    """Outlines of several histograms over the same ``bins``, each as shares of its own total; ``coarsen`` bins are joined."""
+    edges = np.asarray(bins, float)
+    kept = (len(edges) - 1) // coarsen
     with chart(x_label, "share") as (axes, made):
-        for colour, (name, v) in zip(_cycle(len(values)), values.items(), strict=True):
-            count, _ = np.histogram(np.clip(v, low, high), edges)
-            axes.stairs(count / max(len(v), 1), edges, color=colour, label=name, linewidth=1.5)
+        for colour, (name, values) in zip(_cycle(len(counts)), counts.items(), strict=True):
+            joined = np.asarray(values, float)[: kept * coarsen].reshape(kept, coarsen).sum(axis=1)
+            share = joined / max(float(np.sum(values)), 1.0)
+            axes.stairs(share, edges[: kept * coarsen + 1 : coarsen], color=colour, label=name, linewidth=1.5)
     return made[0]
 
 

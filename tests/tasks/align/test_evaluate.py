@@ -136,7 +136,7 @@ def test_goes_on_where_it_was_killed(volumes, tmp_path, monkeypatch):
     )
     again = evaluate_alignment(volumes, tmp_path / "out", chunks=(12,))
     assert len(scored) < 10
-    assert again.summary() == pytest.approx(whole.summary(), nan_ok=True)
+    assert json.dumps(again.summary()) == json.dumps(whole.summary())
 
 
 def test_method_checks_tell_a_true_method_from_one_that_stands_still(tmp_path):

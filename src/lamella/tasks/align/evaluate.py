@@ -24,7 +24,9 @@ from lamella.core.errors import UserError
 from lamella.core.files import refuse_existing, write_json, write_text
 from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
+from lamella.io import open_volume
 from lamella.ops.tally import Tally
+from lamella.tasks.align.evaluate_settings import EvaluateSettings
 from lamella.tasks.align.method_checks import Estimate, check_method
 from lamella.tasks.align.scores import ScoreSections, SectionScores, bins_of, part
 
@@ -64,14 +66,23 @@ class Inputs:
             raise UserError("a truth was given without fields to compare it with; give --fields")
 
 
+def open_inputs(aligned: str, settings: EvaluateSettings) -> Inputs:
+    """The volumes that ``settings`` name, opened at its mip."""
+    source, fields, truth = (
+        None if path is None else open_volume(path, mip=settings.mip)
+        for path in (settings.source, settings.fields, settings.truth)
+    )
+    return Inputs(open_volume(aligned, mip=settings.mip), source, fields, truth)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """All scores: one ``SectionScores`` per section, their sums by name, worst places, and the method's own checks."""
 
     sections: list[SectionScores]
     totals: dict[str, Tally]
-    worst: list[dict[str, float]]
-    worst_endpoint: list[dict[str, float]]
+    worst: list[dict[str, Any]]
+    worst_endpoint: list[dict[str, Any]]
     method: dict[str, Any] | None
     chunks: tuple[int, ...]
 
@@ -89,7 +100,7 @@ class Evaluation:
                 figures[f"net {chunk}"] = {"mean": after.mean - null.mean}
         return {"figures": figures, "folded_percent": self.folded_percent, "method": self.method}
 
-    def rows(self) -> list[dict[str, float | int]]:
+    def rows(self) -> list[dict[str, Any]]:
         """One row per section, for CSV and charts."""
         return [_row(s) for s in self.sections]
 
@@ -169,7 +180,7 @@ def _gather(sections: list[SectionScores], chunks: tuple[int, ...], method: dict
 
 def _worst_places(
     sections: list[SectionScores], name: str, score: str, apart: float, largest: bool = False, count: int = 12
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """The worst chunks of all sections, no two of a section close together."""
     found = [(s.z, *row) for s in sections for row in s.worst.get(name, np.zeros((0, 4)))]
     found.sort(key=lambda place: -place[3] if largest else place[3])
@@ -183,8 +194,8 @@ def _worst_places(
     ]
 
 
-def _row(section: SectionScores) -> dict[str, float | int]:
-    row: dict[str, float | int] = {
+def _row(section: SectionScores) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "z": section.z,
         "previous": section.previous,
         "missing_percent": 100 * section.missing,

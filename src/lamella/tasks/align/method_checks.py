@@ -87,14 +87,14 @@ def _crop(volume: Volume) -> Box:
 
 def _check_pair(
     volume: Volume, estimate: Estimate, pair: tuple[int, int, int], chunk: int
-) -> tuple[dict[str, float], NDArray[np.float64]]:
+) -> tuple[dict[str, Any], NDArray[np.floating]]:
     """Figures of one pair, and the forward-backward error of each pixel."""
     source, target, unrelated = (tile_of(volume, z, _crop(volume)) for z in pair)
     stranger = np.ascontiguousarray(unrelated[::-1, ::-1])
     forward, backward, to_stranger = estimate(source, target), estimate(target, source), estimate(source, stranger)
     distance = np.hypot(*(forward + _sample(backward, forward)))
     rim = np.s_[_RIM:-_RIM, _RIM:-_RIM]
-    row: dict[str, float] = dict(zip(("z", "previous", "unrelated"), pair, strict=True))
+    row: dict[str, Any] = dict(zip(("z", "previous", "unrelated"), pair, strict=True))
     row |= {
         "before": _fit(source, target, chunk),
         "after": _fit(_moved(source, forward), target, chunk),

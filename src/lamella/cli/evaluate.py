@@ -1,0 +1,61 @@
+"""``lamella evaluate``: score results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lamella.blockwise import Executor
+from lamella.tasks.align.evaluate_settings import EvaluateSettings
+
+_FLAT = Parameter(name="*")
+
+
+def alignment(
+    aligned: str,
+    out: Path,
+    *,
+    settings: Annotated[EvaluateSettings, _FLAT] = EvaluateSettings(),  # noqa: B008 immutable
+    executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable
+    overwrite: bool = False,
+) -> None:
+    """Score an aligned volume section by section: correlation of neighbours with its null, errors, folds, worst places.
+
+    Writes report.html, scores.json, sections.csv and worst.csv to OUT. An interrupted command goes on when it is repeated.
+
+    Examples
+    --------
+    ```
+    lamella evaluate alignment aligned.ome.zarr scores --source sections/
+    lamella evaluate alignment aligned.ome.zarr scores --source sections/ --fields fields.ome.zarr --run first
+    lamella evaluate alignment aligned.ome.zarr scores --fields fields.ome.zarr --truth truth.ome.zarr --chunk 32,64
+    ```
+
+    Parameters
+    ----------
+    aligned
+        The aligned volume (z y x).
+    out
+        Folder for the scores.
+    overwrite
+        Replace scores that exist.
+    """
+    from lamella.tasks.align.evaluate import evaluate_alignment, open_inputs
+    from lamella.tasks.align.evaluation_report import headlines, write_report
+
+    inputs = open_inputs(aligned, settings)
+    found = evaluate_alignment(
+        inputs,
+        out,
+        chunks=settings.chunks,
+        border=settings.border,
+        samples=settings.samples,
+        executor=executor,
+        overwrite=overwrite,
+    )
+    write_report(found, inputs, out / "report.html", {"settings": settings.to_dict()})
+    for figure in headlines(found):
+        print(f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else ""))
+    print(f"report: {out / 'report.html'}")
