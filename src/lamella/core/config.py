@@ -99,7 +99,12 @@ def _index(node: list[Any], name: str, key: str) -> int:
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
     """One line per problem: where, what was given, what is needed."""
-    return "\n".join(_explain_one(e, model, source) for e in error.errors())
+    errors = error.errors()
+    places = [e["loc"] for e in errors]
+    inner = [e for e in errors if not any(e["loc"] == place[: len(e["loc"])] != place for place in places)]
+    return "\n".join(
+        _explain_one(e, model, source) for e in inner
+    )  # a list with a bad item is also reported as too short
 
 
 def _explain_one(e: Any, model: type[BaseModel], source: str) -> str:

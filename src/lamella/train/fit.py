@@ -72,11 +72,11 @@ def fit(
         return Outcome(start, "finished")
     task.net.train()
     if config.compile:
-        task.net.compile()
+        task.compile()
     num_devices = devices if isinstance(devices, int) else len(devices)
     with ExitStack() as stack:
         journal = meter = None
-        if _is_first_process():
+        if is_first_process():
             stack.enter_context(_recording_failure(run))
             journal = stack.enter_context(Journal(run, start))
             total = (config.steps - start) * config.batch_size * num_devices
@@ -104,7 +104,7 @@ def _begin(run: RunFolder, resume: bool) -> int:
     if has_checkpoint and not resume:
         raise UserError(f"run {run.name!r} has checkpoints already; go on with it by --resume or choose another --name")
     start = int(read_checkpoint(run.checkpoint("last"))["global_step"]) if has_checkpoint else 0
-    if resume and _is_first_process():
+    if resume and is_first_process():
         run.record(resumed=[*run.provenance().get("resumed", []), provenance(step=start)])
     return start
 
@@ -161,6 +161,6 @@ def _conclude(run: RunFolder, outcome: Outcome, limits: Limits) -> None:
     )
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
     """Whether this process writes; those that Lightning or a cluster starts beside it do not."""
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))

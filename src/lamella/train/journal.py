@@ -18,6 +18,8 @@ class Journal:
     def __init__(self, run: RunFolder, start: int) -> None:
         self.run = run
         run.metrics.keep_until(start)
+        kept = [warning for warning in run.provenance().get("warnings", []) if warning["step"] <= start]
+        run.record(warnings=kept)
         self._events = SummaryWriter(str(run.path / "tensorboard"), purge_step=start + 1)
 
     def __enter__(self) -> Journal:
@@ -43,10 +45,7 @@ class Journal:
         summary = Summary(value=[Summary.Value(tag=f"panels/{name}", image=image)])
         self._events._get_file_writer().add_summary(summary, step)
 
-    def warn(self, step: int, message: str) -> bool:
-        """Keep a warning in the run's record; False if it is there already."""
+    def warn(self, step: int, message: str) -> None:
+        """Keep a warning in the run's record."""
         warnings = self.run.provenance().get("warnings", [])
-        if any(warning["message"] == message for warning in warnings):
-            return False
         self.run.record(warnings=[*warnings, {"step": step, "message": message}])
-        return True

@@ -59,6 +59,7 @@ class Steps(Callback):
         self._shown = self._logged_at = time.monotonic()
         self._logged_step = 0
         self._signals = ExitStack()
+        self._warned = False
 
     def on_train_start(self, trainer: Trainer, learner: Any) -> None:
         self._signals.enter_context(self.limits.interrupt.listening())  # after Lightning has set its own handlers
@@ -83,6 +84,7 @@ class Steps(Callback):
     def state_dict(self) -> dict[str, Any]:
         assert self._learner is not None
         return {
+            "warned": self._warned,
             "averages": self.averages.state_dict(),
             "limits": self.limits.state_dict(),
             "schedule": self._learner.schedule.state_dict(),
@@ -94,6 +96,7 @@ class Steps(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         assert self._learner is not None
+        self._warned = state["warned"]
         self.averages.load_state_dict(state["averages"])
         self.limits.load_state_dict(state["limits"])
         self._learner.schedule.load_state_dict(state["schedule"])
@@ -118,9 +121,7 @@ class Steps(Callback):
         now = time.monotonic()
         rate = (step - self._logged_step) * self._samples_per_step(trainer) / (now - self._logged_at)
         self._logged_at, self._logged_step = now, step
-        message = learner.task.watch(means)
-        if message and self.journal:
-            self._warn(step, message)
+        self._warn(step, learner.task.watch({**means, "step": float(step)}))
         return {
             **{f"train/{name}": mean for name, mean in means.items()},
             "phase": learner.phase,
@@ -167,10 +168,11 @@ class Steps(Callback):
                 "the data for NaN. Checkpoints from before are kept"
             )
 
-    def _warn(self, step: int, message: str) -> None:
-        assert self.journal is not None
-        if self.journal.warn(step, message):
+    def _warn(self, step: int, message: str | None) -> None:
+        if message and not self._warned and self.journal:
+            self.journal.warn(step, message)
             print(f"warning at step {step}: {message}", file=sys.stderr)
+        self._warned = message is not None
 
     def _show(self, step: int, learner: Learner, outputs: Any) -> None:
         if self.meter is None:

@@ -40,8 +40,7 @@ class Phase:
 class Task(ABC):
     """What to learn, as the training loop sees it.
 
-    The loop moves ``net`` to its device, so a task calls ``self.net(...)`` and makes its tensors on the device of the sample.
-    With ``compile`` on, calls of ``net`` itself are compiled; calls of its parts are not.
+    The loop moves ``net`` to its device; a task makes its tensors on the device of the sample.
     """
 
     net: nn.Module
@@ -65,10 +64,17 @@ class Task(ABC):
         """Scalar scores of one held-out batch, called without gradients and with the net in evaluation mode."""
         return self.loss(sample, step=0)
 
+    def compile(self) -> None:
+        """Compile what the loss calls, in place. A task that calls parts of its net, not the net itself, compiles those."""
+        self.net.compile()
+
     def panels(self, sample: Any) -> dict[str, bytes]:
         """Pictures of what the net makes of a sample: file name (``field.png``, ``flicker.gif``) to encoded bytes."""
         return {}
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
-        """Name a known way of failing that the averaged metrics show, with advice; None if there is no sign of one."""
+        """Name a known way of failing that the averaged losses show, with advice; None if there is no sign of one.
+
+        ``metrics`` has the names of ``loss``, and ``step``. A sign that stays is reported once.
+        """
         return None
