@@ -1,0 +1,101 @@
+"""From two images of tissue to the field that aligns one to the other, with everything around the net.
+
+The same object serves whole sections and tiles of them: it normalises as in training, averages over the pair turned by 180°
+(a net's constant bias, which would add up to drift along a stack, cancels), and can look again at what its first field left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from lamella.nets.aligner import SiamesePyramid
+from lamella.ops.field import compose, finer, rescale, rotate180, warp
+
+Normalise = Callable[[NDArray[Any]], NDArray[np.float32]]
+Reader = Callable[[int], NDArray[np.float32]]
+_PREPARING = Lock()
+
+
+@dataclass
+class Estimator:
+    """Estimates fields with a trained net.
+
+    ``flip`` averages with the field of the pair turned by 180°. Each of ``passes`` warps the source by the field so far and adds
+    what the net still finds. ``fine_levels`` tells how much coarser than the images the fields are: one pixel of a field covers
+    2^fine_levels pixels of the image, and its vectors are in pixels of that size.
+    """
+
+    net: SiamesePyramid
+    normalise: Normalise
+    flip: bool = True
+    passes: int = 1
+    device: str = "cpu"
+    _ready: bool = attribute(default=False, repr=False)
+
+    @property
+    def fine_levels(self) -> int:
+        return self.net.config.skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "net": self.net.to("cpu"), "_ready": False}
+
+    def prepare(self) -> None:
+        """Bring the net to its device, ready for use; once."""
+        with _PREPARING:
+            if not self._ready:
+                self.net.to(self.device).eval()
+                self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self._ready = True
+
+    def pair(self, source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float32]:
+        """The field (2, y, x) in pixels of the images, on the target's grid, for two whole sections of one shape."""
+        moving = self.normalise(source)
+        coarse = self.coarse(lambda margin: np.pad(moving, margin), self.normalise(target))
+        return rescale(torch.from_numpy(coarse)[None], self.fine_levels, (target.shape[0], target.shape[1]))[0].numpy()
+
+    @torch.inference_mode()
+    def coarse(self, read: Reader, target: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The field on the coarse grid. ``read(margin)`` gives the normalised source, ``margin`` pixels larger on each side.
+
+        Where the tile or its target holds no data at all there is nothing to learn, and the field is zero.
+        """
+        self.prepare()
+        fixed = torch.from_numpy(target)[None, None].to(self.device)
+        source = torch.from_numpy(read(0))[None, None].to(self.device)
+        size = tuple(-(-n // 2**self.fine_levels) for n in target.shape)
+        total = torch.zeros(1, 2, *size, device=self.device)
+        if not (source.any() and fixed.any()):
+            return total[0].cpu().numpy()
+        for n in range(self.passes):
+            moved = self._moved(read, total, target.shape) if n else source
+            total = compose(total, self._once(moved, fixed))
+        return total[0].float().cpu().numpy()
+
+    def _once(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        block = 2**self.fine_levels  # whole blocks, so that the turned pair has its coarse pixels in the same places
+        lack = (0, -target.shape[-1] % block, 0, -target.shape[-2] % block)
+        source, target = (F.pad(x, lack, mode="replicate") for x in (source, target))
+        field = self._net(source, target)
+        if self.flip:
+            field = (field + rotate180(self._net(source.flip((-2, -1)), target.flip((-2, -1))))) / 2
+        return field
+
+    def _net(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.net.align(self.net.encode(source), self.net.encode(target))[self.fine_levels]
+
+    def _moved(self, read: Reader, field: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """The source warped by a coarse field."""
+        fine = field
+        for level in range(self.fine_levels - 1, -1, -1):
+            fine = finer(fine, (-(-shape[0] // 2**level), -(-shape[1] // 2**level)))
+        margin = int(np.ceil(float(fine.abs().max()))) + 1
+        return warp(torch.from_numpy(read(margin))[None, None].to(self.device), fine + margin)

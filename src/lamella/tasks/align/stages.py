@@ -1,0 +1,265 @@
+"""The jobs of aligning a volume, block by block.
+
+Each section is done in two stages, and a stage begins when the one before it is done for every block of the volume:
+
+    estimate   every tile: the field from the section to its aligned neighbour          -> scratch, one chunk per tile
+    render     every block: blend the tiles' fields, look up the section through them   -> aligned volume, fields
+
+Sections ``start`` (exclusive) to ``stop`` (inclusive) of a *chain* follow each other; chains run side by side. The section at
+``start`` is a chain's anchor: it stays where it is, and its field is zero. Boxes of sections are counted from the corner of the
+output box, ``origin``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lamella.blockwise import Block
+from lamella.core.box import Box
+from lamella.core.volume import Volume
+from lamella.ops.field import compose
+from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.resample import MARGIN, finer_box, interpolate, read_filled, read_plane, resample
+from lamella.tasks.align.tiles import Tiling
+
+Field = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Sections that are aligned one after the other."""
+
+    start: int
+    stop: int
+
+    def before(self, z: int, count: int) -> list[int]:
+        """Up to ``count`` sections of the chain before ``z``, the nearest first."""
+        return list(range(z - 1, max(self.start, z - count) - 1, -1))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The geometry that all stages share: the output's plane in the source, and how much coarser its fields are."""
+
+    box: Box
+    levels: int
+    tiling: Tiling
+
+    @property
+    def step(self) -> int:
+        return 2**self.levels
+
+    def fine(self, coarse: Box) -> Box:
+        """Fine pixels of a coarse box, from the plane's corner."""
+        return finer_box(coarse, self.levels, self.box.shape)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A volume of fields (c, z, y, x) whose chain anchors are not stored, because their field is zero."""
+
+    fields: Volume
+
+    def read(self, z: int, coarse: Box) -> Field:
+        corner = self.fields.box.start[2:]
+        box = coarse.shift(corner)
+        return self.fields.read(Box((0, z, *box.start), (2, z + 1, *box.stop)))[:, 0]
+
+    def write(self, z: int, coarse: Box, field: Field) -> None:
+        corner = self.fields.box.start[2:]
+        box = coarse.shift(corner)
+        self.fields.write(Box((0, z, *box.start), (2, z + 1, *box.stop)), field[:, None])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Writes the field of one tile of one section; block boxes are ``(n, 1)``: item of ``items``, nothing else."""
+
+    source: Volume
+    aligned: Volume
+    fields: Stored
+    scratch: Volume
+    estimator: Estimator
+    plane: Plane
+    items: tuple[tuple[Chain, int], ...]
+    fill: int
+    memory: int
+    checkpoint: str
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"items": [[c.start, z] for c, z in self.items], "checkpoint": self.checkpoint}
+
+    def read(self, block: Block) -> tuple[int, NDArray[Any], Field]:
+        """The target, holes filled from earlier sections, and the shift at which to look for the source."""
+        chain, z, tile = self._place(block)
+        plane = self._pixels(tile)
+        past = [(self.source if n == chain.start else self.aligned, n) for n in chain.before(z, self.fill)]
+        return block.write.start[0], read_filled(past, plane), self._prior(chain, z, tile)
+
+    def compute(self, block: Block, data: tuple[int, NDArray[Any], Field]) -> Field:
+        _, z, tile = self._place(block)
+        _, target, prior = data
+        plane = self._pixels(tile).shift(tuple(int(n) * self.plane.step for n in prior))
+        normalise = self.estimator.normalise
+
+        def read(margin: int) -> NDArray[np.float32]:
+            return normalise(read_plane(self.source, z, plane.grow(margin)))
+
+        return self.estimator.coarse(read, normalise(target)) + prior[:, None, None]
+
+    def write(self, block: Block, result: Field) -> None:
+        n = block.write.start[0]
+        box = Box((n, 0, 0, 0), (n + 1, 2, *result.shape[1:]))
+        self.scratch.write(box, result[None])
+
+    def _place(self, block: Block) -> tuple[Chain, int, Box]:
+        item, tile = divmod(block.write.start[0], len(self.plane.tiling))
+        chain, z = self.items[item]
+        return chain, z, self.plane.tiling.tile(tile)
+
+    def _pixels(self, tile: Box) -> Box:
+        return self.plane.fine(tile).shift(self.plane.box.start)
+
+    def _prior(self, chain: Chain, z: int, tile: Box) -> Field:
+        """Whole coarse pixels by which the tile's last sections were moved, on the mean: drift goes on as it was."""
+        past = [n for n in chain.before(z, self.memory) if n != chain.start]
+        if not past:
+            return np.zeros(2, np.float32)
+        means = [self.fields.read(n, tile).mean((1, 2)) for n in past]
+        means += [np.zeros(2, np.float32)] * (len(chain.before(z, self.memory)) - len(past))
+        return np.rint(np.mean(means, 0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Render:
+    """Blends the tiles of a section and writes one block of its field and of the aligned section."""
+
+    source: Volume
+    aligned: Volume
+    fields: Stored
+    scratch: Volume
+    plane: Plane
+    items: tuple[tuple[Chain, int], ...]
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"items": [[c.start, z] for c, z in self.items]}
+
+    def read(self, block: Block) -> tuple[Box, Field]:
+        grown = _coarse(block).grow(MARGIN).intersect(Box.of(self.plane.tiling.shape))
+        return grown, self.plane.tiling.blend(grown, lambda tile: self._tile(block, tile))
+
+    def compute(self, block: Block, data: tuple[Box, Field]) -> tuple[Field, NDArray[Any]]:
+        grown, coarse = data
+        box = _coarse(block)
+        image = look_up(self.plane, self.source, self.items[block.write.start[0]][1], box, grown, coarse)
+        return coarse[:, *box.slices(grown.start)], image
+
+    def write(self, block: Block, result: tuple[Field, NDArray[Any]]) -> None:
+        _, z = self.items[block.write.start[0]]
+        coarse, image = result
+        self.fields.write(z, _coarse(block), coarse)
+        write_image(self.plane, self.aligned, z, _coarse(block), image)
+
+    def _tile(self, block: Block, tile: int) -> Field:
+        n = block.write.start[0] * len(self.plane.tiling) + tile
+        shape = self.plane.tiling.tile(tile).shape
+        return self.scratch.read(Box((n, 0, 0, 0), (n + 1, 2, *shape)))[0]
+
+
+@dataclass(frozen=True)
+class Stitch:
+    """Carries a chain's sections into the frame of the volume's first section: its own field, then its anchor's.
+
+    The anchor's field fades with the distance from the anchor, to nothing after ``decay`` sections, so that what chains
+    disagree about does not travel through the whole volume.
+    """
+
+    source: Volume
+    aligned: Volume | None
+    chain_fields: Stored
+    fields: Stored
+    plane: Plane
+    items: tuple[tuple[Chain, int], ...]
+    first: int
+    decay: int | None
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"items": [[c.start, z] for c, z in self.items], "decay": self.decay, "images": self.aligned is not None}
+
+    def read(self, block: Block) -> tuple[Box, Field]:
+        chain, z = self.items[block.write.start[0]]
+        grown = _coarse(block).grow(MARGIN).intersect(Box.of(self.plane.tiling.shape))
+        return grown, self._total(chain, z, grown)
+
+    def compute(self, block: Block, data: tuple[Box, Field]) -> tuple[Field, NDArray[Any] | None]:
+        grown, coarse = data
+        box = _coarse(block)
+        z = self.items[block.write.start[0]][1]
+        image = look_up(self.plane, self.source, z, box, grown, coarse) if self.aligned is not None else None
+        return coarse[:, *box.slices(grown.start)], image
+
+    def write(self, block: Block, result: tuple[Field, NDArray[Any] | None]) -> None:
+        _, z = self.items[block.write.start[0]]
+        coarse, image = result
+        self.fields.write(z, _coarse(block), coarse)
+        if image is not None and self.aligned is not None:
+            write_image(self.plane, self.aligned, z, _coarse(block), image)
+
+    def _total(self, chain: Chain, z: int, box: Box) -> Field:
+        keep = 1.0 if self.decay is None else max(0.0, 1 - (z - chain.start) / self.decay)
+        whole = Box.of(self.plane.tiling.shape)
+        if chain.start == self.first or keep == 0:
+            return self.chain_fields.read(z, box)
+        anchor = self.fields.read(chain.start, box) * np.float32(keep)
+        reach = int(np.ceil(np.abs(anchor).max())) + 1
+        seen = box.grow(reach).intersect(whole)
+        own = torch.from_numpy(self.chain_fields.read(z, seen))[None]
+        corner = torch.tensor([a - b for a, b in zip(box.start, seen.start, strict=True)], dtype=torch.float32)
+        total = compose(own, torch.from_numpy(anchor)[None] + corner.view(1, 2, 1, 1))
+        return (total[0] - corner.view(2, 1, 1)).numpy()
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Writes a section as it is, with a zero field: the anchor of the volume."""
+
+    source: Volume
+    aligned: Volume
+    fields: Stored
+    plane: Plane
+    z: int
+
+    def read(self, block: Block) -> NDArray[Any]:
+        return read_plane(self.source, self.z, self.plane.fine(_coarse(block)).shift(self.plane.box.start))
+
+    def compute(self, block: Block, data: NDArray[Any]) -> NDArray[Any]:
+        return data
+
+    def write(self, block: Block, result: NDArray[Any]) -> None:
+        box = _coarse(block)
+        self.fields.write(self.z, box, np.zeros((2, *box.shape), np.float32))
+        write_image(self.plane, self.aligned, self.z, box, result)
+
+
+def look_up(plane: Plane, source: Volume, z: int, box: Box, grown: Box, field: Field) -> NDArray[Any]:
+    """The pixels of a coarse ``box`` of section ``z``, through the coarse field of ``grown``."""
+    fine = plane.fine(box)
+    dense = interpolate(field, grown, fine, plane.levels)
+    return resample(source, z, fine.shift(plane.box.start), dense)
+
+
+def write_image(plane: Plane, aligned: Volume, z: int, coarse: Box, image: NDArray[Any]) -> None:
+    """Write the pixels of a coarse box."""
+    box = plane.fine(coarse).shift(plane.box.start)
+    aligned.write(Box((z, *box.start), (z + 1, *box.stop)), image[None])
+
+
+def _coarse(block: Block) -> Box:
+    """The coarse box of a block whose first axis is the item."""
+    return Box(block.write.start[1:], block.write.stop[1:])
