@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import count
-from multiprocessing import get_all_start_methods, get_context
-from multiprocessing.context import BaseContext
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -70,24 +68,9 @@ def loader(
         samples,  # type: ignore[arg-type]  # a map-style data set needs no length when the batches are given
         batch_sampler=batches,
         num_workers=num_workers,
-        multiprocessing_context="spawn"
-        if num_workers
-        else None,  # TensorStore ends any process that was forked from its user
         collate_fn=collate,
         persistent_workers=num_workers > 0,
-        multiprocessing_context="spawn" if num_workers else None,  # a fork would copy threads' locks, and hang on them
+        multiprocessing_context="spawn" if num_workers else None,  # a fork copies locks, and TensorStore aborts in it
         pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(0),  # keeps the loader from drawing on the run's own chance
     )
-
-
-def _processes() -> BaseContext:
-    """How workers start: not as copies of this process, since TensorStore ends any copy of a process that has used it.
-
-    Where the system can, they are copies of a bare process that has loaded the libraries once.
-    """
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["lamella.train.batches", "lamella.data.stacks"])
-    return context
