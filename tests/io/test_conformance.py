@@ -127,7 +127,7 @@ def test_mips_have_their_boxes_and_voxel_sizes(case: Case, tmp_path: Path) -> No
         assert again.meta.voxel_size == tuple(v * f for v, f in zip(meta_of(case).voxel_size, factor, strict=True))
         volume.write(volume.box, np.full(volume.box.shape, mip, volume.dtype))
         assert (again.read(again.box) == np.asarray(mip, volume.dtype)).all()
-    with pytest.raises(UserError, match="mip 3 does not exist.*mips 0 to 2"):
+    with pytest.raises(UserError, match=r"mip 3 does not exist.*mips 0 to 2"):
         open_volume(str(tmp_path / case.name), mip=3)
     assert [len(v) for v in describe(str(tmp_path / case.name)).datasets.values()] == [3]
 

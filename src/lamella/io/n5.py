@@ -129,10 +129,8 @@ def _foreign_meta(name: str, image: _Pyramid, mip: int) -> Meta:
         return tuple([*values, *[fill] * (len(axes) - len(values))][: len(axes)][::-1])
 
     names = tuple(long_unit(u) for u in pad(units, ""))
-    lies = pad([float(v) for v in moved], 0.0)
-    return Meta(
-        tuple(axes[::-1]), pad([float(v) for v in size], 1.0), names, name=name, translation=lies if any(lies) else ()
-    )
+    lies = pad(moved, 0.0)
+    return Meta(tuple(axes[::-1]), pad(_floats(size), 1.0), names, name=name, translation=lies if any(lies) else ())
 
 
 def _array_scale(array: Mapping[str, Any]) -> tuple[list[float], list[str], list[float]]:
@@ -142,15 +140,18 @@ def _array_scale(array: Mapping[str, Any]) -> tuple[list[float], list[str], list
         names = [str(a).lower() for a in transform.get("axes", "zyx")]
         order = sorted(range(len(names)), key=lambda i: _AXES.find(names[i]))
         zero, none = [0.0] * len(names), [""] * len(names)
-        fields = transform["scale"], transform.get("units", none), transform.get("translate", zero)
-        size, units, moved = ([f[i] for i in order] for f in fields)
-        return size, units, moved
+        units, moved = transform.get("units", none), transform.get("translate", zero)
+        return _floats(transform["scale"], order), [units[i] for i in order], _floats(moved, order)
     if "resolution" in array:
-        return list(array["resolution"]), list(array.get("units", [])), []
+        return _floats(array["resolution"]), list(array.get("units", [])), []
     found = array.get("pixelResolution")
     if isinstance(found, Mapping) and "dimensions" in found:
-        return list(found["dimensions"]), [found.get("unit", "")] * len(found["dimensions"]), []
+        return _floats(found["dimensions"]), [found.get("unit", "")] * len(found["dimensions"]), []
     return [], [], []
+
+
+def _floats(values: Sequence[float | int], order: Sequence[int] | None = None) -> list[float]:
+    return [float(values[i]) for i in (range(len(values)) if order is None else order)]
 
 
 def _check(plan: Plan) -> None:

@@ -84,7 +84,8 @@ def find(path: str | os.PathLike[str], dataset: str | None) -> tuple[Place, Cont
 
 def contents_of(place: Place) -> Contents | None:
     """What the first format that knows the place finds there."""
-    return next((c for c in (f.contents(place) for f in FORMATS) if c is not None), None)
+    formats = [f for f in FORMATS if not place.prefix or any(k.endswith(place.prefix) for k in f.kinds)]
+    return next((c for c in (f.contents(place) for f in formats) if c is not None), None)
 
 
 def _is_volume(place: Place) -> bool:

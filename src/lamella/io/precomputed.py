@@ -13,6 +13,7 @@ from typing import Any
 from lamella.core.errors import UserError
 from lamella.core.volume import Meta, Volume
 from lamella.io.base import full_disk_explained
+from lamella.io.cloudfiles import CompressedFilesVolume
 from lamella.io.contents import Contents, Dataset, built_beside
 from lamella.io.place import Place
 from lamella.io.plan import KEY, Plan, meta_at, recorded
@@ -55,7 +56,11 @@ def _open_scale(place: Place, info: Mapping[str, Any], mip: int, writable: bool)
     if ours is not None and mip < len(ours.factors):
         meta, start = meta_at(ours.meta, ours.factors[mip]), ours.box.scale(ours.factors[mip]).start
         return store_volume(place, spec, _STORED, meta, start=start, writable=writable)
-    return store_volume(place, spec, _STORED, _foreign_meta(place, info, mip), start=None, writable=writable)
+    volume = store_volume(place, spec, _STORED, _foreign_meta(place, info, mip), start=None, writable=writable)
+    scale = info["scales"][mip]
+    if place.local is None or scale.get("sharding"):
+        return volume
+    return CompressedFilesVolume(volume.header, spec, _STORED, place.local, scale)
 
 
 def _foreign_meta(place: Place, info: Mapping[str, Any], mip: int) -> Meta:
