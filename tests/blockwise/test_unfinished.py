@@ -75,6 +75,13 @@ def test_killed_while_finishing_is_finished(output):
         begin(output)
 
 
+def test_a_part_that_was_removed_is_begun_anew(output):
+    create(output).ledger("mip0").write_text("so far")
+    output.unlink()
+    assert not begin(output).created
+    assert not begin(output).ledger("mip0").exists()
+
+
 def test_what_is_kept_for_a_bucket_lies_in_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     part = Unfinished.begin("gs://bucket/out.zarr", PLAN, exists=False)

@@ -43,6 +43,8 @@ class Unfinished:
         plan = json.loads(json.dumps(plan))
         folder = folder_beside(output)
         stored = _stored_plan(folder)
+        if stored and stored["created"] and not exists:  # the part itself was removed
+            stored = None
         changed = differences(stored["plan"], plan) if stored else []
         if stored and not changed:
             return cls(folder, plan, stored["created"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -48,11 +49,17 @@ def git_commit() -> str | None:
     return commit + ("+" if changes else "")
 
 
+def _now() -> datetime:
+    """The time, or what SOURCE_DATE_EPOCH says it is: two runs under one such time can be compared byte by byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch and epoch.isdigit() else datetime.now(UTC)
+
+
 def provenance(**facts: Any) -> dict[str, Any]:
     """A record to store in an output: how it was made, with ``facts`` (config, seed, parent, source) added."""
     return {
         "command": sys.argv,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": _now().isoformat(timespec="seconds"),
         "versions": versions(),
         "git_commit": git_commit(),
         **facts,

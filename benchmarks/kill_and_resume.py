@@ -1,0 +1,134 @@
+"""Kill a lamella command at random moments, go on with it, and compare what it wrote with an undisturbed run.
+
+    python benchmarks/kill_and_resume.py --times 10 --outputs out.ome.zarr -- convert /data/volume.ome.zarr out.ome.zarr --mips 4
+
+The words after ``--`` are what follows ``lamella`` on the command line. The command runs in a folder of its own: once undisturbed;
+then it is killed (SIGKILL to it and its children) at random moments, each time repeated as a user would, and at last left to
+finish. If it finishes before it was killed ``--times`` times, it begins again in another folder. The outputs of every folder are
+compared byte for byte with the undisturbed ones.
+
+``--outputs`` are the paths, relative to the folder, that are compared; write the command's outputs as relative paths and its inputs
+as absolute ones. ``--resume`` holds words to add when going on, where a command needs some (as ``--resume=--resume``). All runs
+are told the same time of day by SOURCE_DATE_EPOCH, so that records of when an output was made do not differ.
+
+Exits with 1 and names the files that differ, if any do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BESIDE = ".unfinished"  # in the names of what lamella keeps beside an output while it is made
+
+
+def main() -> None:
+    args = parse()
+    folder = Path(args.folder or tempfile.mkdtemp(prefix="kill-and-resume-"))
+    whole = folder / "whole"
+    whole.mkdir(parents=True)
+    print(f"working in {folder}")
+    seconds = undisturbed(args.command, whole)
+    print(f"undisturbed: {seconds:.1f} s")
+    moments, kills, differences, rounds = random.Random(args.seed), 0, [], 0
+    while kills < args.times and rounds < 5 * args.times:
+        rounds += 1
+        killed = folder / f"killed-{rounds}"
+        killed.mkdir()
+        kills += disturbed(args, killed, seconds, args.times - kills, moments)
+        differences += compare(whole, killed, args.outputs)
+    total = sum(len(files(whole / name)) for name in args.outputs)
+    print(f"killed {kills} times in {rounds} rounds; {total} files compared after each, {len(differences)} differ")
+    for line in differences[:20]:
+        print(f"  {line}")
+    sys.exit(1 if differences or not total or kills < args.times else 0)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=10, help="how often to kill [10]")
+    parser.add_argument("--outputs", nargs="+", required=True, help="relative paths to compare")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
+    parser.add_argument("--startup", type=float, default=0.0, help="seconds in which nothing is worth killing [0]")
+    parser.add_argument("--resume", default="", help="words to add to the command when going on")
+    parser.add_argument("--finished", default="exists already", help="what a repeated command says if all is done")
+    parser.add_argument("--folder", help="work here and leave it [a temporary folder]")
+    parser.add_argument("command", nargs="+", help="the words after `lamella`")
+    return parser.parse_args()
+
+
+def undisturbed(command: list[str], folder: Path) -> float:
+    start = time.monotonic()
+    process = begin(command, folder)
+    code = process.wait()
+    if code:
+        sys.exit(f"the undisturbed command failed with exit code {code}; see {folder / 'log'}")
+    return time.monotonic() - start
+
+
+def disturbed(args: argparse.Namespace, folder: Path, seconds: float, times: int, moments: random.Random) -> int:
+    """Kill up to ``times`` times, then let the command finish; how often it was killed."""
+    kills = 0
+    share = max(seconds - args.startup, 0.1) / times  # so that the work lasts for about all the kills
+    while True:
+        said = (folder / "log").stat().st_size if kills else 0
+        process = begin(args.command + (args.resume.split() if kills else []), folder)
+        try:
+            patience = args.startup + moments.uniform(0, 2 * share) if kills < times else None
+            code = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            print(f"  {folder.name}: killed after {patience:.2f} s", flush=True)
+            continue
+        was_finished = kills and args.finished in (folder / "log").read_bytes()[said:].decode(errors="replace")
+        if code and not was_finished:  # a kill after the last write leaves a finished output, which is then refused
+            sys.exit(f"going on after {kills} kills failed with exit code {code}; see {folder / 'log'}")
+        return kills
+
+
+def begin(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    with (folder / "log").open("ab") as log:
+        words = [sys.executable, "-m", "lamella", *command]
+        return subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def files(path: Path) -> dict[str, Path]:
+    """The files at or below ``path`` by their relative names."""
+    if path.is_file():
+        return {"": path}
+    found = {str(p.relative_to(path)): p for p in sorted(path.rglob("*")) if p.is_file()}
+    return {name: p for name, p in found.items() if BESIDE not in name}
+
+
+def compare(whole: Path, killed: Path, outputs: list[str]) -> list[str]:
+    """One line per file that is not the same in both."""
+    lines = []
+    for output in outputs:
+        expected, got = files(whole / output), files(killed / output)
+        lines += [f"missing: {output}/{name}" for name in expected.keys() - got.keys()]
+        lines += [f"left over: {output}/{name}" for name in got.keys() - expected.keys()]
+        both = sorted(expected.keys() & got.keys())
+        lines += [f"differs: {output}/{name}" for name in both if digest(expected[name]) != digest(got[name])]
+        leftovers = [p for p in (killed / output).parent.glob(".*") if BESIDE in p.name]
+        lines += [f"left behind: {p}" for p in leftovers]
+    return lines
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    main()
