@@ -8,7 +8,8 @@ from lamella.core.errors import UserError
 from lamella.core.rng import stream
 from lamella.data.augment import Crop, Elastic, Jitter, Mirror, Pad, Rotate, Scale, Shear, Translate, Transpose, augment
 from lamella.data.augment.base import Normal, Uniform
-from lamella.data.geometry import Geometry, affine, spline_weights, voxel_grid
+from lamella.data.geometry import Geometry, affine, voxel_grid
+from lamella.data.links import spline_weights
 from lamella.data.resample import move
 from lamella.data.sample import Layer, Sample
 
@@ -200,7 +201,7 @@ def test_moves_that_need_to_know_the_section_ask_for_it():
     sample = specimen(stream(19), (20, 20), sections=2)
     jitter = Jitter().draw(stream(20), sample)
     unplaced = sample.with_layers(flow=Layer(torch.zeros(3, 2, 20, 20), "field"))
-    with pytest.raises(UserError, match="which section"):
+    with pytest.raises(UserError, match="one section number"):
         move(unplaced, jitter)
     bytes_ = sample.with_layers(raw=Layer(torch.zeros(3, 2, 20, 20, dtype=torch.uint8), "image"))
     with pytest.raises(UserError, match="float32"):
@@ -215,3 +216,10 @@ def test_nothing_moves_where_nothing_is_drawn():
     sample = specimen(stream(21), (20, 20), sections=2)
     assert augment(sample, [Rotate(p=0), Scale(p=0), Mirror(p=0)], stream(22)) is sample
     assert Geometry((), (4, 4), (4, 4)).is_identity
+
+
+def test_there_is_no_fringe_between_tissue_and_nothing():
+    sample = Sample({"sections": Layer(torch.full((1, 1, 20, 20), 0.8), "image")})
+    moved = Jitter(max_shift=3)(sample, stream(23))["sections"].tensor
+    assert ((moved == 0) | ((moved - 0.8).abs() < 1e-5)).all()
+    assert 0 < (moved == 0).float().mean() < 0.5

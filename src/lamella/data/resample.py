@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from lamella.core.errors import UserError
-from lamella.data.geometry import Geometry, to_torch_grid, voxel_grid
-from lamella.data.sample import Layer, Sample
+from lamella.data.geometry import Geometry, voxel_grid
+from lamella.data.links import to_torch_grid
+from lamella.data.sample import Layer, Sample, sections_of, targets_of
 
 # Interpolation weights below this are rounding of coordinates; without it an unmoved mask would grow by a voxel.
 _NO_WEIGHT = 1e-3
@@ -38,6 +39,7 @@ class _Mover:
 
     def __init__(self, geometry: Geometry, grid: Float[Tensor, "b s n d"], cubic: bool) -> None:
         self.geometry, self.grid, self.cubic, self.exact = geometry, grid, cubic, geometry.is_exact
+        self.shared = geometry.num_sections == 1
 
     def __call__(self, name: str, layer: Layer) -> Layer:
         act = {"label": self._nearest, "mask": self._mask, "field": self._field, "points": self._points}
@@ -79,45 +81,34 @@ class _Mover:
         """``pull_to(x + moved(x)) == pull_on(x) + field(pull_on(x))``, solved for ``moved``."""
         batch, ndim = layer.tensor.shape[0], len(self.geometry.source)
         num_fields = layer.tensor.shape[1] // ndim
-        grid = self._grid(name, layer, num_fields).expand(batch, num_fields, -1, -1)
+        grid = self._grid(name, layer).expand(batch, num_fields, -1, -1)
         stacked = layer.tensor.reshape(batch * num_fields, ndim, *self.geometry.source)
-        vectors = sample_voxels(stacked, grid.flatten(0, 1).unsqueeze(1), padding="border")
+        vectors = sample_voxels(stacked, grid.flatten(0, 1).unsqueeze(1))
         vectors = vectors.reshape(batch, num_fields, ndim, -1).transpose(-1, -2)
-        ends = self._sections(name, layer.to, num_fields, "to: a field has to say which section it points into")
+        ends = [0] if self.shared else targets_of(name, layer, self.geometry.num_sections)
         arrived = self.geometry.pick(ends).push(grid + vectors)
         moved = arrived - voxel_grid(self.geometry.target, grid.device)
         return moved.transpose(-1, -2).reshape(batch, num_fields * ndim, *self.geometry.target).to(layer.tensor.dtype)
 
     def _points(self, name: str, layer: Layer) -> Tensor:
         pushed = self.geometry.push(layer.tensor.unsqueeze(1))  # (b, s, n, d)
-        num = layer.tensor.shape[1]
-        sections = self._sections(name, layer.on, num, "on: points have to say which section they lie on")
-        return pushed[:, sections, list(range(num))]
+        if self.shared:
+            return pushed.squeeze(1)
+        sections = sections_of(name, layer, self.geometry.num_sections)
+        return pushed[:, sections, list(range(len(sections)))]
 
-    def _grid(self, name: str, layer: Layer, num: int | None = None) -> Float[Tensor, "b s n d"]:
-        """Where the channels (or ``num`` fields) of a layer look."""
-        num = layer.tensor.shape[1] if num is None else num
-        if self.geometry.num_sections == 1:
+    def _grid(self, name: str, layer: Layer) -> Float[Tensor, "b s n d"]:
+        """Where the channels (or fields) of a layer look: one grid for all, or one for each."""
+        if self.shared:
             return self.grid
-        on = layer.on
-        if not on and layer.kind != "field" and num == self.geometry.num_sections:
-            return self.grid
-        return self.grid[:, self._sections(name, on, num, f"on: which section each of its {num} channels lies on")]
-
-    def _sections(self, name: str, given: tuple[int, ...], num: int, need: str) -> list[int]:
-        """The section of each of ``num`` things; one that is given holds for all."""
-        if self.geometry.num_sections == 1:
-            return [0] * num
-        if len(given) not in (1, num):
-            raise UserError(
-                f"sections move one by one, and layer {name!r} has {len(given)} sections for {num} things; give its Layer {need}"
-            )
-        return list(given) * num if len(given) == 1 else list(given)
+        sections = sections_of(name, layer, self.geometry.num_sections)
+        return self.grid if sections == list(range(self.geometry.num_sections)) else self.grid[:, sections]
 
     def _interpolate(
         self, tensor: Float[Tensor, "b c *space"], grid: Float[Tensor, "b s n d"], mode: str
     ) -> Float[Tensor, "b c *moved"]:
-        moved = sample_voxels(tensor, grid, mode)
+        """Values inside the frame, which reaches half a voxel beyond the outermost centres; 0 outside, with no fringe between."""
+        moved = sample_voxels(tensor, grid, mode) * inside_of(grid, tuple(tensor.shape[2:])).to(tensor.dtype)
         return moved.reshape(*tensor.shape[:2], *self.geometry.target)
 
 
@@ -125,15 +116,17 @@ def sample_voxels(
     tensor: Float[Tensor, "b c *space"],
     grid: Float[Tensor, "b s n d"],
     mode: str = "bilinear",
-    padding: str = "zeros",
 ) -> Float[Tensor, "b c n"]:
-    """``tensor`` at coordinates ``grid``, which all channels share (s = 1) or of which each has its own (s = c)."""
+    """``tensor`` at coordinates ``grid``, which all channels share (s = 1) or of which each has its own (s = c).
+
+    Outside, the values of the edge.
+    """
     batch, channels, *space = tensor.shape
     ndim, own = len(space), grid.shape[1] != 1
     images = tensor.reshape(batch * channels, 1, *space) if own else tensor
     places = to_torch_grid(grid.flatten(0, 1), tuple(space))
     places = places.reshape(places.shape[0], *([1] * (ndim - 1)), -1, ndim)
-    found = F.grid_sample(images.to(torch.float32), places, mode=mode, padding_mode=padding, align_corners=False)
+    found = F.grid_sample(images.to(torch.float32), places, mode=mode, padding_mode="border", align_corners=False)
     return found.reshape(batch, channels, -1).to(tensor.dtype)
 
 
@@ -141,10 +134,15 @@ def gather_voxels(tensor: Shaped[Tensor, "b c *space"], grid: Float[Tensor, "b s
     """The nearest voxel of any dtype at coordinates ``grid``, 0 outside."""
     space = tensor.shape[2:]
     index = torch.zeros(grid.shape[:-1], dtype=torch.int64, device=grid.device)
+    for axis, size in enumerate(space):
+        index = index * size + (grid[..., axis] + 0.5).floor().to(torch.int64).clamp(0, size - 1)
+    found = tensor.flatten(2).gather(2, index.expand(-1, tensor.shape[1], -1))
+    return found * inside_of(grid, tuple(space)).to(found.dtype)
+
+
+def inside_of(grid: Float[Tensor, "b s n d"], space: tuple[int, ...]) -> Bool[Tensor, "b s n"]:
+    """Whether the nearest voxel of each place exists."""
     inside = torch.ones(grid.shape[:-1], dtype=torch.bool, device=grid.device)
     for axis, size in enumerate(space):
-        place = (grid[..., axis] + 0.5).floor().to(torch.int64)
-        inside &= (place >= 0) & (place < size)
-        index = index * size + place.clamp(0, size - 1)
-    found = tensor.flatten(2).gather(2, index.expand(-1, tensor.shape[1], -1))
-    return found * inside.to(found.dtype)
+        inside &= (grid[..., axis] >= -0.5) & (grid[..., axis] < size - 0.5)
+    return inside

@@ -147,6 +147,30 @@ class Sample(Mapping[str, Layer]):
         return Sample({name: layer.pin_memory() for name, layer in self.items()})
 
 
+def sections_of(name: str, layer: Layer, sections: int) -> list[int]:
+    """The section on whose grid each channel of a layer (each field, each point) lies, of a stack of ``sections``."""
+    ndim = layer.tensor.ndim - 2
+    num = layer.tensor.shape[1] // (ndim if layer.kind == "field" else 1)
+    return resolve(name, num, sections, layer.on, "on", natural=layer.kind not in ("field", "points"))
+
+
+def targets_of(name: str, layer: Layer, sections: int) -> list[int]:
+    """The section into which each field of a layer points, of a stack of ``sections``."""
+    return resolve(name, layer.tensor.shape[1] // (layer.tensor.ndim - 2), sections, layer.to, "to", natural=False)
+
+
+def resolve(name: str, num: int, sections: int, given: tuple[int, ...], what: str, *, natural: bool) -> list[int]:
+    """One section for each of ``num`` things; where ``natural``, thing k is on section k unless something else is given."""
+    if not given and natural and num == sections:
+        return list(range(num))
+    if len(given) not in (1, num) or not all(0 <= k < sections for k in given):
+        raise UserError(
+            f"sections change one by one, and layer {name!r} has {what}={given} for its {num} channels, fields or points; give its "
+            f"Layer one section number below {sections} for each, or one for all"
+        )
+    return list(given) * num if len(given) == 1 else list(given)
+
+
 def collate(samples: Sequence[Sample]) -> Sample:
     """One batch of all ``samples``, joined along ``b``; for use as a data loader's ``collate_fn``.
 

@@ -20,19 +20,35 @@ from pydantic import Discriminator
 from lamella.data.augment.affine import Rotate, Scale, Shear, Translate
 from lamella.data.augment.arrange import Crop, Mirror, Pad, Reverse, Transpose
 from lamella.data.augment.base import Augment, GeometricAugment
+from lamella.data.augment.covers import Blackout, Cut
 from lamella.data.augment.cutouts import ContrastCutouts, MissingCutouts, NoiseCutouts
 from lamella.data.augment.elastic import Elastic
 from lamella.data.augment.grain import Blur, Noise
 from lamella.data.augment.jitter import Jitter, jitter_reach
 from lamella.data.augment.lighting import Brightness, Compress, Gamma, Limit
 from lamella.data.augment.patterns import Gradients, Tilings
+from lamella.data.augment.seams import Crack, Fold
 from lamella.data.augment.shown import CUTOUTS, SHOWN, with_shown
 from lamella.data.geometry import Geometry
 from lamella.data.resample import move
 from lamella.data.sample import Sample
 
 Specimen = Annotated[
-    Rotate | Scale | Shear | Translate | Elastic | Mirror | Transpose | Reverse | Crop | Pad | Jitter,
+    Rotate
+    | Scale
+    | Shear
+    | Translate
+    | Elastic
+    | Mirror
+    | Transpose
+    | Reverse
+    | Crop
+    | Pad
+    | Jitter
+    | Cut
+    | Crack
+    | Fold
+    | Blackout,
     Discriminator("kind"),
 ]
 Imaging = Annotated[
@@ -54,7 +70,7 @@ Imaging = Annotated[
 def default_specimen(max_shift: int = 5) -> tuple[Specimen, ...]:
     """What aligners are trained with: the stack turned and scaled, its sections jittered by up to ``max_shift``, turned again."""
     turn = (Rotate(), Scale())
-    return (*turn, Jitter(max_shift=max_shift), *turn, Mirror(), Transpose(), Reverse())
+    return (*turn, Jitter(max_shift=max_shift), *turn, Mirror(), Transpose(), Cut(), Reverse())
 
 
 def default_imaging() -> tuple[Imaging, ...]:

@@ -12,7 +12,8 @@ from pydantic import Field
 from lamella.core.errors import UserError
 from lamella.data.augment.affine import AxisName, present
 from lamella.data.augment.base import Augment, GeometricAugment, Probability, happens, num_sections
-from lamella.data.geometry import Affine, Geometry, affine, identity_matrix
+from lamella.data.geometry import Geometry, affine, identity_matrix
+from lamella.data.links import Affine
 from lamella.data.sample import Layer, Sample
 
 

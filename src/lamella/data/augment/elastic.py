@@ -8,7 +8,8 @@ import numpy as np
 
 from lamella.core.errors import UserError
 from lamella.data.augment.base import GeometricAugment, Probability, happens, need_plane, num_sections
-from lamella.data.geometry import Bend, Geometry, num_knots, steepness
+from lamella.data.geometry import Geometry
+from lamella.data.links import Bend, num_knots, steepness
 from lamella.data.sample import Sample
 
 # Above 1 tissue would fold; at one half a bend is inverted to a ten-thousandth of a voxel in a dozen steps.

@@ -68,9 +68,9 @@ class Blur(ImagingAugment):
         if chosen.size == 0:
             return shown
         index = torch.as_tensor(chosen).to(shown.device)
-        images = shown.flatten(0, 1)[index].flatten(1, -3)  # (images, z or 1, y, x)
-        if shown.ndim == 4:
-            images = shown.flatten(0, 1)[index].unsqueeze(1)
+        images = shown.flatten(0, 1)[index].reshape(
+            chosen.size, -1, *shown.shape[-2:]
+        )  # z, or 1, takes the place of channels
         weights = gaussian(params.sigma.reshape(-1)[chosen], images)
         present = (images != 0).to(images.dtype)
         mean = blur_plane(images, weights) / blur_plane(present, weights).clamp_min(1e-6)
