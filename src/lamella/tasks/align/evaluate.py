@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from lamella.blockwise import Executor, cover, run
-from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.files import refuse_existing, write_json, write_text
 from lamella.core.provenance import provenance
@@ -28,19 +27,24 @@ from lamella.io import open_volume
 from lamella.ops.tally import Tally
 from lamella.tasks.align.evaluate_settings import EvaluateSettings
 from lamella.tasks.align.method_checks import Estimate, check_method
-from lamella.tasks.align.scores import ScoreSections, SectionScores, bins_of, part
+from lamella.tasks.align.scores import FieldStack, ScoreSections, SectionScores, bins_of, part
 
 _APART = 2.0  # worst places of a section are at least this many chunks apart
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The volumes of an evaluation. Images are (z, y, x), fields (2, z, y, x) on the aligned grid; see ``scores``."""
+    """The volumes of an evaluation. Images are (z, y, x), fields (c, z, y, x); see ``scores.FieldStack``."""
 
     aligned: Volume
     source: Volume | None = None
     fields: Volume | None = None
     truth: Volume | None = None
+
+    def field_stacks(self) -> tuple[FieldStack | None, FieldStack | None]:
+        """The fields and the truth, ready to read at the aligned volume's mip."""
+        fields, truth = (None if v is None else FieldStack.of(v, self.aligned) for v in (self.fields, self.truth))
+        return fields, truth
 
     def check(self) -> None:
         """Refuse volumes that do not belong together."""
@@ -56,12 +60,7 @@ class Inputs:
             if field is None:
                 continue
             _need_axes(field, "czyx", name)
-            inner = Box(field.box.start[1:], field.box.stop[1:])
-            if field.box.shape[0] != 2 or not self.aligned.box.within(inner):
-                raise UserError(
-                    f"{name} {field.path} have box {field.box}; {self.aligned.path} needs two channels (dy, dx) over "
-                    f"{self.aligned.box}; give the fields of this volume, at its mip"
-                )
+            FieldStack.of(field, self.aligned)
         if self.truth is not None and self.fields is None:
             raise UserError("a truth was given without fields to compare it with; give --fields")
 
@@ -160,7 +159,8 @@ def _score_sections(
 ) -> list[SectionScores]:
     box = inputs.aligned.box
     blocks = cover(box, (1, *box.shape[1:]), bounds=box)
-    job = ScoreSections(inputs.aligned, inputs.source, inputs.fields, inputs.truth, chunks, border, parts)
+    fields, truth = inputs.field_stacks()
+    job = ScoreSections(inputs.aligned, inputs.source, fields, truth, chunks, border, parts)
     parts.mkdir(parents=True, exist_ok=True)
     run(job, blocks, label="scoring sections", ledger=parts / "ledger", executor=executor)
     return [SectionScores.load(part(parts, block.index)) for block in blocks]

@@ -13,11 +13,11 @@ from lamella.core.box import Box
 from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
 from lamella.tasks.align.evaluate import Evaluation, Inputs
-from lamella.tasks.align.scores import field_tile, tile_of
+from lamella.tasks.align.scores import FieldStack, tile_of
 from lamella.view import charts, pictures
 from lamella.view.report import Headline, Report, Shown
 
-_PICTURE = 384  # px shown of a section
+_PICTURE = 256  # px of a picture of a whole section
 _PLACE = 160  # px shown around a bad place
 _SECTIONS_LISTED = 60
 _ABOUT_NULL = """Correlation between neighbours rewards inventing motion, so each figure stands beside its null, the same figure for \
@@ -148,15 +148,20 @@ def _add_method(report: Report, method: Mapping[str, Any]) -> None:
 
 def add_stack(report: Report, inputs: Inputs) -> None:
     """Cuts through the stack before and after, and fields as colour."""
-    report.section("The stack", "Cuts along z through the middle: what belongs together should run on from row to row.")
+    report.section(
+        "The stack",
+        "Cuts along z through the middle: what belongs together should run on from row to row. "
+        "Each section has its own contrast here.",
+    )
     stretch = _stretch(inputs.aligned)
     volumes = {"before": inputs.source, "after": inputs.aligned}
     for axis, name in ((2, "x"), (1, "y")):
         cuts = {k: _cut(v, inputs.aligned.box, axis) for k, v in volumes.items() if v is not None}
-        shown = {k: pictures.png(pictures.grey(pictures.cross_section(c, stretch))) for k, c in cuts.items()}
+        shown = {k: pictures.png(pictures.cross_section(c, stretch)) for k, c in cuts.items()}
         report.pictures([Shown(data, f"{k}, z down, {name} across") for k, data in shown.items()])
-    if inputs.fields is not None:
-        _add_fields(report, inputs.fields, inputs.aligned)
+    fields, _ = inputs.field_stacks()
+    if fields is not None:
+        _add_fields(report, fields, inputs.aligned)
 
 
 def _stretch(volume: Volume) -> float:
@@ -166,30 +171,37 @@ def _stretch(volume: Volume) -> float:
 
 
 def _cut(volume: Volume, box: Box, axis: int) -> NDArray[Any]:
-    """The plane through the middle of ``box`` along z and ``axis`` (1 y, 2 x), at most 256 sections by 768 px of it."""
+    """The plane through the middle of ``box`` along z and ``axis`` (1 y, 2 x), at most 256 sections by 768 px of it.
+
+    Five px across the cut are averaged, and each section is stretched to its own contrast, so that the eye follows the tissue.
+    """
     other = 3 - axis
     start, stop = list(box.start), list(box.stop)
-    start[other] = (start[other] + stop[other]) // 2
-    stop[other] = start[other] + 1
+    start[other] = max((start[other] + stop[other]) // 2 - 2, start[other])
+    stop[other] = min(start[other] + 5, stop[other])
     stop[0] = min(stop[0], start[0] + 256)
     middle = (start[axis] + stop[axis]) // 2
     start[axis], stop[axis] = max(start[axis], middle - 384), min(stop[axis], middle + 384)
     wanted = Box(tuple(start), tuple(stop))
     inside = wanted.intersect(volume.box)
-    out = np.zeros(wanted.shape, volume.dtype)
+    out = np.zeros(wanted.shape, np.float32)
     if not inside.is_empty:
         out[inside.slices(wanted.start)] = volume.read(inside)
-    return out.squeeze(other)
+    mean = np.where((out == 0).any(axis=other), 0, out.mean(axis=other))
+    return np.stack([pictures.grey(row[None])[0] for row in mean])
 
 
-def _add_fields(report: Report, fields: Volume, aligned: Volume) -> None:
-    box = _middle(aligned.box, _PICTURE)
+def _add_fields(report: Report, fields: FieldStack, aligned: Volume) -> None:
+    box = _middle(aligned.box, 4 * _PICTURE)
     first, n = aligned.box.start[0], aligned.box.shape[0]
     chosen = [int(z) for z in np.unique(np.linspace(first + min(1, n - 1), first + n - 1, 4).astype(int))]
-    shown = {z: field_tile(fields, z, box) for z in chosen}
+    shown = {z: fields.read(z, box) for z in chosen}
     limit = max(pictures.longest(f) for f in shown.values())
     cards = [
-        Shown(pictures.png(pictures.field_colour(f, limit)), f"field of section {z}, mean {np.hypot(*f).mean():.1f} px")
+        Shown(
+            pictures.png(pictures.shrink(pictures.field_colour(f, limit), _PICTURE)),
+            f"field of section {z}, mean {np.hypot(*f).mean():.1f} px",
+        )
         for z, f in shown.items()
     ]
     key = Shown(pictures.png(pictures.field_legend()), f"key: the edge is {limit:.1f} px or more")

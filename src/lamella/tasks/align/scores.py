@@ -4,7 +4,7 @@ Each section is one block: its correlation with the section before it, before an
 section, the error of its field against the truth, and where the field folds. Sections are read in tiles. What a block finds is a
 ``SectionScores`` in a file of its own, so that a killed evaluation goes on where it stopped.
 
-Sections are (y, x) in volumes (z, y, x); fields are (2, z, y, x) volumes, (dy, dx) in px on the aligned grid. 0 is missing data.
+Sections are (y, x) in volumes (z, y, x), where 0 is missing data; for fields see ``FieldStack``.
 Places are global coordinates (z, y, x) of the aligned volume. In a field that is the truth, NaN says that the place has no
 counterpart.
 """
@@ -21,14 +21,66 @@ from numpy.typing import NDArray
 
 from lamella.blockwise import Block
 from lamella.core.box import Box
+from lamella.core.errors import UserError
 from lamella.core.files import replacing
 from lamella.core.volume import Volume
 from lamella.ops.correlation import chunked_pearson
 from lamella.ops.tally import CORRELATION_BINS, PIXEL_BINS, Tally
+from lamella.tasks.align.resample import MARGIN, interpolate
 
 _TILE = 1024
 _LOOK_BACK = 4  # sections; further back there is little left to correlate with
 _WORST = 16  # places kept per section
+
+
+@dataclass(frozen=True)
+class FieldStack:
+    """A volume of fields (c, z, y, x), (dy, dx) in its own pixels, which may be 2^levels times as large as the images'.
+
+    Coarse pixel n from the volume's corner covers the image's pixels from ``origin + n * 2^levels`` on, where ``origin`` (y, x)
+    is the corner of the aligned volume. A field of the images' own mip has their coordinates.
+    """
+
+    volume: Volume
+    levels: int
+    origin: tuple[int, int]
+
+    @classmethod
+    def of(cls, volume: Volume, aligned: Volume) -> FieldStack:
+        """The fields in ``volume`` of the sections in ``aligned``; the sizes of their voxels tell the levels."""
+        ratio = volume.meta.voxel_size[-1] / aligned.meta.voxel_size[-1]
+        levels = round(float(np.log2(ratio)))
+        start = aligned.box.start
+        stack = cls(volume, levels, (start[1], start[2]))
+        if levels < 0 or not np.isclose(ratio, 2**levels) or not stack._covers(aligned.box):
+            raise UserError(
+                f"fields {volume.path} have box {volume.box} and voxels {ratio:g} times those of {aligned.path}; they need two "
+                f"channels (dy, dx) over {aligned.box}, at its mip or a coarser one; give the fields of this volume"
+            )
+        return stack
+
+    def read(self, z: int, box: Box) -> NDArray[np.float64]:
+        """The field (2, y, x) of ``box`` (y, x) of section ``z``, in pixels of the images."""
+        if self.levels == 0:
+            return self._read(z, box).astype(np.float64)
+        fine = box.shift((-self.origin[0], -self.origin[1]))
+        whole = Box.of(self.volume.box.shape[2:])
+        grown = fine.scale((2**self.levels,) * 2).grow(MARGIN).intersect(whole)
+        coarse = self._read(z, grown.shift(self.volume.box.start[2:])).astype(np.float32)
+        return interpolate(coarse, grown, fine, self.levels).astype(np.float64)
+
+    def _read(self, z: int, box: Box) -> NDArray[Any]:
+        c = self.volume.box.start[0]
+        return self.volume.read(Box((c, z, *box.start), (c + 2, z + 1, *box.stop)))[:, 0]
+
+    def _covers(self, aligned: Box) -> bool:
+        have = self.volume.box
+        if self.levels:
+            plane = Box.of(aligned.shape[1:]).scale((2**self.levels,) * 2).shift(have.start[2:])
+        else:
+            plane = Box(aligned.start[1:], aligned.stop[1:])
+        wanted = Box((have.start[0], aligned.start[0], *plane.start), (have.start[0] + 2, aligned.stop[0], *plane.stop))
+        return have.shape[0] == 2 and wanted.within(have)
 
 
 @dataclass(frozen=True)
@@ -75,8 +127,8 @@ class ScoreSections:
 
     aligned: Volume
     source: Volume | None
-    fields: Volume | None
-    truth: Volume | None
+    fields: FieldStack | None
+    truth: FieldStack | None
     chunks: tuple[int, ...]
     border: int
     parts: Path
@@ -167,7 +219,7 @@ class ScoreSections:
         chunk = self.chunks[-1]
         for box in tiles(self._section, chunk):
             near = box.grow(1).intersect(self._section)
-            field = field_tile(self.fields, z, near)
+            field = self.fields.read(z, near)
             folds = folds_of(field)[box.slices(near.start)]
             folded, moved = folded + int(folds.sum()), moved + folds.size
             if self.truth is None:
@@ -187,8 +239,8 @@ class ScoreSections:
         """Field minus truth (2, y, x), and the length of the truth; NaN where there is no counterpart."""
         assert self.fields is not None
         assert self.truth is not None
-        truth = field_tile(self.truth, z, box)
-        return field_tile(self.fields, z, box) - truth, np.hypot(*truth)
+        truth = self.truth.read(z, box)
+        return self.fields.read(z, box) - truth, np.hypot(*truth)
 
 
 def part(parts: Path, index: int) -> Path:
@@ -212,12 +264,6 @@ def tile_of(volume: Volume, z: int, box: Box) -> NDArray[Any]:
     if not inside.is_empty:
         out[inside.slices(wanted.start)[1:]] = volume.read(inside)[0]
     return out
-
-
-def field_tile(volume: Volume, z: int, box: Box) -> NDArray[np.float64]:
-    """``box`` (y, x) of section ``z`` of a field, as (2, y, x)."""
-    c = volume.box.start[0]
-    return volume.read(Box((c, z, *box.start), (c + 2, z + 1, *box.stop)))[:, 0].astype(np.float64)
 
 
 def folds_of(field: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -21,31 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field as Setting
 
 from lamella.blockwise import Executor, Unfinished, cover, run
 from lamella.core.box import Box
-from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.core.provenance import provenance
 from lamella.core.volume import Meta, Volume
 from lamella.io import create_volume, open_volume
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.stages import Chain, Copy, Estimate, Plane, Render, Stitch, Stored
 from lamella.tasks.align.tiles import Tiling
-
-
-class AlignVolumeConfig(Config):
-    """How a volume is walked; what a field is belongs to the run."""
-
-    tile: int = Setting(1024, ge=64, description="side of the tiles on which fields are estimated, pixels")
-    overlap: int = Setting(128, ge=0, description="pixels that tiles reach into each other, where fields are blended")
-    fill: int = Setting(3, ge=1, description="earlier sections that stand in where the neighbour has no data")
-    memory: int = Setting(3, ge=0, description="earlier sections whose mean shift a section is expected to continue")
-    chain: int | None = Setting(
-        None, ge=1, description="sections aligned in a row before a new chain begins; None: all"
-    )
-    decay: int | None = Setting(None, ge=1, description="sections over which the field of a chain's anchor fades")
 
 
 @dataclass(frozen=True)
@@ -69,7 +55,7 @@ def align_volume(
     source: Volume,
     out: str,
     estimator: Estimator,
-    config: AlignVolumeConfig,
+    config: AlignSettings,
     *,
     box: Box | None = None,
     executor: Executor | None = None,
@@ -89,7 +75,7 @@ def align_volume(
         "box": str(box),
         "config": config.to_dict(),
         "checkpoint": _digest(estimator),
-        "estimator": {"flip": estimator.flip, "passes": estimator.passes, "normalise": repr(estimator.normalise)},
+        "normaliser": repr(estimator.normalise),
     }
     exists = any(_exists(path) for path in (paths.aligned, paths.fields))
     work = Unfinished.begin(out, plan, exists=exists, overwrite=overwrite)
@@ -109,7 +95,7 @@ class _Walk:
         self,
         source: Volume,
         estimator: Estimator,
-        config: AlignVolumeConfig,
+        config: AlignSettings,
         box: Box,
         paths: Outputs,
         work: Unfinished,

@@ -1,0 +1,79 @@
+"""``lamella align``: from raw sections to an aligned volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lamella.blockwise import Executor
+from lamella.tasks.align.settings import AlignSettings
+
+_FLAT = Parameter(name="*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What of the source is aligned, and on which hardware."""
+
+    bbox: str | None = None
+    "Part to align, START:STOP for z,y,x in voxels of the mip; all of it if left out."
+    mip: int = 0
+    "Mip of the source at which it is aligned and written."
+    dataset: str | None = None
+    "Which data set of the source, if it holds several."
+    device: str = "auto"
+    "auto (a GPU if there is one), cpu, cuda or cuda:1."
+    runs: Path = Path("runs")
+    "Folder that holds the runs."
+
+
+def align(
+    run: str,
+    source: str,
+    out: str,
+    *,
+    place: Annotated[Place, _FLAT] = Place(),
+    settings: Annotated[AlignSettings, _FLAT] = AlignSettings(),
+    executor: Annotated[Executor, _FLAT] = Executor(),
+    overwrite: bool = False,
+) -> None:
+    """Align a volume of serial sections with a trained run.
+
+    Each section is aligned to its aligned neighbour; the first stays where it is. OUT gets the aligned volume, and a volume of
+    fields is written beside it (NAME.fields.ome.zarr: dy and dx in its own pixels, telling each aligned pixel where in the source to
+    look). Memory follows the tile, not the section. An interrupted command goes on when it is repeated.
+
+    Examples
+    --------
+    ```
+    lamella align first sections/ aligned.ome.zarr
+    lamella align first:best raw.ome.zarr aligned.ome.zarr --mip 2 --bbox 0:50,0:4096,0:4096
+    lamella align first raw.ome.zarr aligned.ome.zarr --chain 20 --decay 100 --dask cluster.yaml
+    ```
+
+    Parameters
+    ----------
+    run
+        Trained run: RUN or RUN:CHECKPOINT.
+    source
+        Volume of sections, any format that ``lamella info`` reads.
+    out
+        Volume to write; its ending tells the format.
+    overwrite
+        Replace outputs that exist.
+    """
+    from lamella.core.box import parse_box
+    from lamella.io import open_volume
+
+    volume = open_volume(source, mip=place.mip, dataset=place.dataset)
+    box = parse_box(place.bbox, volume.box) if place.bbox else None
+    from lamella.recipe.aligner import load_estimator
+    from lamella.tasks.align.volume import align_volume
+
+    estimator, facts = load_estimator(run, settings, mip=place.mip, device=place.device, runs=place.runs)
+    paths = align_volume(volume, out, estimator, settings, box=box, executor=executor, overwrite=overwrite, facts=facts)
+    print(f"aligned volume: {paths.aligned}\nfields: {paths.fields}")
+    print(f"score it with: lamella evaluate alignment {paths.aligned} --source {source} --fields {paths.fields}")

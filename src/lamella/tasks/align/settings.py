@@ -1,0 +1,26 @@
+"""How a volume is aligned with a trained net; what the net is belongs to the run."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lamella.core.config import Config
+
+
+class AlignSettings(Config):
+    """Tiles, targets and chains (see ``volume``)."""
+
+    tile: int = Field(
+        1024, ge=64, description="side of the tiles on which fields are estimated, pixels; memory follows it"
+    )
+    overlap: int = Field(
+        128, ge=0, description="pixels that tiles reach into each other, where their fields are blended"
+    )
+    flip: bool = Field(True, description="average with the field of the pair turned by 180 degrees, against drift")
+    passes: int = Field(1, ge=1, description="times the net looks at a tile, each time at what the last field left")
+    fill: int = Field(3, ge=1, description="earlier sections that stand in where the neighbour has no data")
+    memory: int = Field(3, ge=0, description="earlier sections whose mean shift a section is expected to continue")
+    chain: int | None = Field(
+        None, ge=1, description="sections in a row before a new chain begins; chains run side by side; all if not given"
+    )
+    decay: int | None = Field(None, ge=1, description="sections over which the field of a chain's first section fades")
