@@ -36,8 +36,8 @@ def align(
     out: str,
     *,
     place: Annotated[Place, _FLAT] = Place(),
-    settings: Annotated[AlignSettings, _FLAT] = AlignSettings(),
-    executor: Annotated[Executor, _FLAT] = Executor(),
+    settings: Annotated[AlignSettings, _FLAT] = AlignSettings(),  # noqa: B008 immutable
+    executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable
     overwrite: bool = False,
 ) -> None:
     """Align a volume of serial sections with a trained run.

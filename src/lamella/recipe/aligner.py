@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_estimator(
-    run: str | Path,
-    *,
-    mip: int = 0,
-    flip: bool = True,
-    passes: int = 1,
-    device: str = "auto",
-    runs: str | Path = "runs",
+    run: str | Path, settings: AlignSettings, *, mip: int = 0, device: str = "auto", runs: str | Path = "runs"
 ) -> tuple[Estimator, dict[str, Any]]:
     """The estimator of ``RUN`` or ``RUN:CHECKPOINT`` for sections of ``mip``, and what to record of where it came from."""
     from lamella.tasks.align.estimate import Estimator
