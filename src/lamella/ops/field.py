@@ -72,18 +72,18 @@ def invert(field: Field, iterations: int = 30) -> Field:
     return inverse
 
 
-def finer(field: Field, size: tuple[int, int]) -> Field:
+def finer(field: Field, size: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
     """A field of the next finer mip, in that mip's pixels, cut to ``size`` (at most twice the field's own)."""
     up = F.interpolate(field, scale_factor=2, mode="bilinear", align_corners=False)
     return 2 * up[..., : size[0], : size[1]]
 
 
-def coarser(field: Field) -> Field:
+def coarser(field: Field) -> Float[Tensor, "b 2 h2 w2"]:
     """A field of the next coarser mip, in that mip's pixels; odd edges are averaged over what exists."""
     return 0.5 * F.avg_pool2d(field, 2, ceil_mode=True, count_include_pad=False)
 
 
-def rescale(field: Field, levels: int, size: tuple[int, int]) -> Field:
+def rescale(field: Field, levels: int, size: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
     """``field`` brought ``levels`` mips finer (coarser if negative); ``size`` is that of the result's grid."""
     for _ in range(-levels):
         field = coarser(field)
