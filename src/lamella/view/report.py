@@ -30,7 +30,7 @@ p { max-width: 48rem; margin: .5rem 0; } .lead, figcaption, .note, summary { col
 .figure { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .7rem 1rem; min-width: 10rem; }
 .figure b { display: block; font-size: 1.5rem; font-weight: 600; } .figure .note { font-size: .82rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-figure { margin: .6rem 0; max-width: 100%; } figcaption { font-size: .85rem; max-width: 44rem; }
+figure { margin: .6rem 0; max-width: min(100%, 33rem); } figcaption { font-size: .85rem; max-width: 44rem; }
 img { max-width: 100%; border-radius: 3px; } .pixels { image-rendering: pixelated; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }

@@ -163,6 +163,24 @@ def test_method_checks_tell_a_true_method_from_one_that_stands_still(tmp_path):
     assert still["forward_backward"]["p50"] == pytest.approx(np.hypot(2, 2), abs=0.02)
 
 
+def test_coarse_fields_are_read_at_the_images_mip(tmp_path):
+    """A linear field of shrunk sections, stored four times coarser, is the same linear field; boxes need not start at zero."""
+    box = Box((5, 7, 9), (7, 7 + 37, 9 + 50))
+    meta = Meta.plain("zyx")
+    (aligned,) = create_volume(str(tmp_path / "a.zarr"), box=box, dtype="uint8", meta=meta)
+    coarse = Box((0, 5, 1, 2), (2, 7, 1 + 10, 2 + 13))
+    (volume,) = create_volume(
+        str(tmp_path / "f.zarr"), box=coarse, dtype="float32", meta=Meta(tuple("czyx"), (1.0, 1.0, 4.0, 4.0), ("",) * 4)
+    )
+    centre = np.stack(np.meshgrid(*(4.0 * np.arange(n) + 1.5 for n in (10, 13)), indexing="ij"))
+    volume.write(coarse, np.stack([0.1 * centre / 4, 0.1 * centre / 4], axis=1).astype(np.float32))
+    whole = scores.FieldStack.of(volume, aligned).read(6, Box((7, 9), (44, 59)))
+    expected = 0.1 * np.mgrid[:37, :50]
+    np.testing.assert_allclose(whole[:, 4:-4, 4:-4], expected[:, 4:-4, 4:-4], atol=1e-4)
+    part = scores.FieldStack.of(volume, aligned).read(6, Box((20, 21), (33, 40)))
+    np.testing.assert_allclose(part, whole[:, 13:26, 12:31], atol=1e-5)
+
+
 def test_wrong_volumes_are_refused(volumes, tmp_path):
     for inputs, chunks, message in [
         (Inputs(volumes.fields), (12,), "needs z y x"),
