@@ -93,7 +93,7 @@ class StoredVolume:
         check_box(self, box)
         if box.is_empty:
             return np.zeros(box.shape, self.dtype)
-        return self._read(box)
+        return self._read(box).astype(self.dtype, copy=False)
 
     def write(self, box: Box, array: NDArray[Any]) -> None:
         """Store ``array`` (shape ``box.shape``, this volume's dtype); durable when it returns."""

@@ -64,9 +64,9 @@ class Hdf5:
 class Hdf5Volume(StoredVolume):
     """One data set. Where its bytes lie in one piece they are read and written directly, otherwise through h5py."""
 
-    def __init__(self, header: Header, file: Path, name: str, offset: int | None) -> None:
+    def __init__(self, header: Header, file: Path, name: str, stored: np.dtype[Any], offset: int | None) -> None:
         super().__init__(header)
-        self.file, self.name, self.offset = file, name, offset
+        self.file, self.name, self.stored, self.offset = file, name, stored, offset
 
     def _open(self) -> Any:
         return _opened(self.file, "r+" if self.header.writable else "r")[self.name]
@@ -74,14 +74,14 @@ class Hdf5Volume(StoredVolume):
     def _read(self, box: Box) -> NDArray[Any]:
         local = box.shift([-s for s in self.box.start])
         if self.offset is not None:
-            return read_flat(self.file, self.offset, self.box.shape, self.dtype, local)
+            return read_flat(self.file, self.offset, self.box.shape, self.stored, local)
         with self._lock:
             return np.asarray(self.handle[local.slices()])
 
     def _write(self, box: Box, array: NDArray[Any]) -> None:
         local = box.shift([-s for s in self.box.start])
         if self.offset is not None:
-            write_flat(self.file, self.offset, self.box.shape, self.dtype, local, array)
+            write_flat(self.file, self.offset, self.box.shape, self.stored, local, array)
             return
         with self._lock:
             self.handle[local.slices()] = array
@@ -159,9 +159,10 @@ def _open_dataset(file: Path, name: str, mip: int, writable: bool) -> Volume:
         box = ours.box if ours and ours.box.shape == data.shape else Box.of(data.shape)
         meta = ours.meta if ours and ours.box.shape == data.shape else _foreign_meta(data, name)
         chunk = data.chunks or _sections(meta.axes, data.shape)
-        offset = data.id.get_offset() if data.chunks is None and data.dtype.kind != "b" and not data.external else None
-        header = Header(str(file), box, data.dtype, chunk, meta, writable)
-    return Hdf5Volume(header, file, name, offset)
+        offset = data.id.get_offset() if data.chunks is None and not data.external else None
+        stored = data.dtype
+        header = Header(str(file), box, stored.newbyteorder("="), chunk, meta, writable)
+    return Hdf5Volume(header, file, name, stored, offset)
 
 
 def _record(data: Any) -> Mapping[str, Any] | None:

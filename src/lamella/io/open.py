@@ -138,13 +138,12 @@ def _format_for(place: Place, kind: str | None) -> tuple[Format, str]:
         if wanted not in kinds:
             raise UserError(f"kind {wanted!r} is not one of {', '.join(kinds)}; choose one of those")
         return kinds[wanted], wanted
-    for format_ in FORMATS:
-        for suffix in format_.suffixes:
-            if place.name.lower().endswith(suffix):
-                return format_, "tiff-folder" if "*.tif" in suffix else format_.kinds[0]
-    endings = ", ".join(s for f in FORMATS for s in f.suffixes)
+    endings = sorted(((s, f) for f in FORMATS for s in f.suffixes), key=lambda e: -len(e[0]))  # *.tif before .tif
+    for suffix, format_ in endings:
+        if place.name.lower().endswith(suffix):
+            return format_, "tiff-folder" if "*.tif" in suffix else format_.kinds[0]
     raise UserError(
-        f"the name {place.url} does not tell its format; end it in one of {endings}, or name a kind: {', '.join(kinds)}"
+        f"the name {place.url} does not tell its format; end it in one of {', '.join(s for s, _ in endings)}, or name a kind: {', '.join(kinds)}"
     )
 
 

@@ -167,7 +167,8 @@ def read_page(
 ) -> NDArray[Any]:
     """``box`` of a page (in the page's own axes), decoding only the strips or tiles that it touches."""
     offsets, counts, tables = segments
-    shape, chunks, grid = keyframe.shape, keyframe.chunks, keyframe.chunked
+    shape, grid = keyframe.shape, keyframe.chunked
+    chunks = (1,) * (len(grid) - len(keyframe.chunks)) + tuple(keyframe.chunks)  # samples kept apart are not counted
     if math.prod(grid) != len(offsets):  # one run of bytes for all strips
         whole = read_flat(handle.filehandle.path, offsets[0], shape, keyframe.dtype.newbyteorder(handle.byteorder), box)
         return np.asarray(whole)
@@ -182,7 +183,7 @@ def read_page(
         def decode(index: int = index) -> NDArray[Any]:
             data = os.pread(handle.filehandle.fileno(), counts[index], offsets[index])
             decoded = keyframe.decode(data, index, jpegtables=tables)[0]
-            return _in_page_axes(decoded, len(shape), keyframe.planarconfig == 2 and len(shape) == 3)
+            return _in_page_axes(decoded, keyframe.axes)
 
         part = recent.get((key, index), decode)
         have = Box.of(part.shape).shift(corner).intersect(box)
@@ -190,13 +191,13 @@ def read_page(
     return result
 
 
-def _in_page_axes(decoded: NDArray[Any] | None, ndim: int, planar: bool) -> NDArray[Any]:
-    """A segment, decoded as (depth, length, width, samples), in the axes of its page: Y X, Y X S or S Y X."""
+def _in_page_axes(decoded: NDArray[Any] | None, axes: str) -> NDArray[Any]:
+    """A segment, decoded as (depth, length, width, samples), in the axes of its page, for example Y X, Y X S or S Y X."""
     if decoded is None:
-        return np.zeros((0,) * ndim)
-    if ndim == 2 or planar:
-        return decoded[0, :, :, 0] if ndim == 2 else decoded[:, :, :, 0]
-    return decoded[0] if ndim == 3 else decoded
+        return np.zeros((0,) * len(axes))
+    part = decoded if "Z" in axes else decoded[0]
+    part = part if axes.endswith("S") else part[..., 0]
+    return part[np.newaxis] if axes.startswith("S") else part
 
 
 def _is_tiff(file: Path) -> bool:
