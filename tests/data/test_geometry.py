@@ -220,6 +220,6 @@ def test_nothing_moves_where_nothing_is_drawn():
 
 def test_there_is_no_fringe_between_tissue_and_nothing():
     sample = Sample({"sections": Layer(torch.full((1, 1, 20, 20), 0.8), "image")})
-    moved = Jitter(max_shift=3)(sample, stream(23))["sections"].tensor
+    moved = Jitter(max_shift=3, p=1)(sample, stream(23))["sections"].tensor
     assert ((moved == 0) | ((moved - 0.8).abs() < 1e-5)).all()
     assert 0 < (moved == 0).float().mean() < 0.5
