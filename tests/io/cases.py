@@ -26,7 +26,6 @@ class Case:
     dtype: str = "uint8"
     mips: bool = True
     whole_sections: bool = False
-    units: bool = True
 
     def __str__(self) -> str:
         return f"{self.kind or self.name}-{self.axes}-{self.dtype}"

@@ -13,7 +13,7 @@ from lamella.core.errors import UserError
 from lamella.core.files import refuse_existing
 from lamella.core.volume import Meta, Volume
 from lamella.io.contents import Contents, Format, pick
-from lamella.io.folders import Folder
+from lamella.io.folders import RECORD, Folder
 from lamella.io.hdf5 import Hdf5
 from lamella.io.n5 import N5
 from lamella.io.place import Place
@@ -154,11 +154,19 @@ def _make_room(place: Place, overwrite: bool) -> None:
         if target.is_dir() and not any(target.iterdir()):
             return
         refuse_existing(target, overwrite=overwrite)
-        if target.exists() and not _is_volume(place):
+        if target.exists() and not _replaceable(target):
             raise UserError(
-                f"{target} exists and is no volume, so it is not overwritten; remove it or choose another name"
+                f"{target} is not overwritten, since lamella does not know it as its own; remove it or choose another name"
             )
     elif contents_of(place) is not None:
         if not overwrite:
             raise UserError(f"output {place.url} exists already; choose another name, or replace it with --overwrite")
         place.clear()
+
+
+_MARKS = ("zarr.json", ".zgroup", ".zarray", "attributes.json", "info", RECORD)
+
+
+def _replaceable(target: Path) -> bool:
+    """Whether a path is surely a volume, and not for example a folder of someone's work with some images in it."""
+    return any((target / m).is_file() for m in _MARKS) if target.is_dir() else _is_volume(Place(str(target)))
