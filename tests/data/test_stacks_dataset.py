@@ -1,6 +1,9 @@
 """Training windows: what a source holds at the place drawn, normalised as the whole section would be, the same at any time."""
 
+import gc
+import os
 import pickle
+import tempfile
 
 import imageio.v3 as iio
 import numpy as np
@@ -205,7 +208,11 @@ def test_samples_survive_pickling(tmp_path):
     assert np.array_equal(windows(copy), windows(samples))
 
 
-def test_shared_sections_are_one_memory_and_begin_anew_where_it_is_gone():
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_shared_sections_are_one_memory_and_begin_anew_where_it_is_gone(tmp_path, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     kept = SharedSections(3, (4, 5))
     packed = pickle.dumps(kept)
     other = pickle.loads(packed)
@@ -215,6 +222,8 @@ def test_shared_sections_are_one_memory_and_begin_anew_where_it_is_gone():
     assert (section == 7).all()
     assert kept.get(0) is None
     del kept, section
+    gc.collect()
+    assert not list(tmp_path.iterdir()), "the file ends with its maker"
     assert pickle.loads(packed).get(1) is None
 
 

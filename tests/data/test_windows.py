@@ -24,7 +24,7 @@ def test_windows_are_those_found_by_trying_all(seed):
     rng = np.random.default_rng(seed)
     box = Box((2, -3, 0), (8, 6, 9))
     corners = rng.integers((0, -5, -2), (8, 6, 9), (seed, 3))
-    excluded = [Box(tuple(c), tuple(c + rng.integers(1, 4, 3))) for c in corners]
+    excluded = [Box(tuple(c.tolist()), tuple((c + rng.integers(1, 4, 3)).tolist())) for c in corners]
     found = windows(box, (2, 3, 3), excluded)
     assert {found[i] for i in range(len(found))} == by_hand(box, (2, 3, 3), excluded)
     assert len(found) == len(by_hand(box, (2, 3, 3), excluded))

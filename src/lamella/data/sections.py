@@ -8,6 +8,7 @@ long as the selected part of the volume fits into the memory given for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ class Sections:
         self.images, self.normaliser = images, normaliser
         self.context = normaliser.context(images.volume.dtype)
         self.region = self._around(selection)
-        self._kept = SharedSections(self._num_sections, self.region.shape[-2:]) if keep else None
+        *leading, height, width = self.region.shape
+        self._kept = SharedSections(prod(leading), (height, width)) if keep else None
 
     @staticmethod
     def num_bytes(images: AtMip, normaliser: Normaliser, selection: Box) -> int:
@@ -74,10 +76,6 @@ class Sections:
     def window(self, box: Box, max_missing: float) -> NDArray[np.float32] | None:
         """``box`` as float32 in [0, 1], 0 where missing; None if more than ``max_missing`` of it is."""
         return self._from_kept(box, max_missing) if self._kept is not None else self._from_volume(box, max_missing)
-
-    @property
-    def _num_sections(self) -> int:
-        return int(np.prod(self.region.shape[:-2]))
 
     def _from_volume(self, box: Box, max_missing: float) -> NDArray[np.float32] | None:
         wide = self._around(box)

@@ -56,13 +56,12 @@ class SharedSections:
         if hasattr(os, "memfd_create"):
             handle = os.memfd_create(self._name)
             self._path = f"/proc/{os.getpid()}/fd/{handle}"
-            self._end = weakref.finalize(self, os.close, handle)
+            weakref.finalize(self, os.close, handle)
         else:
             handle, self._path = tempfile.mkstemp(prefix=self._name)
-            self._end = weakref.finalize(self, _remove, self._path, os.getpid())
-        os.truncate(self._path, self.num_bytes)
-        if not hasattr(os, "memfd_create"):
             os.close(handle)
+            weakref.finalize(self, _remove, Path(self._path), os.getpid())
+        os.truncate(self._path, self.num_bytes)
         self._map()
 
     def _map(self) -> None:
@@ -80,6 +79,6 @@ def _is_there(path: str, name: str) -> bool:
         return False
 
 
-def _remove(path: str, maker: int) -> None:
+def _remove(path: Path, maker: int) -> None:
     if os.getpid() == maker:
-        Path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

@@ -118,14 +118,14 @@ def prepare_stacks(
     if isinstance(draw, Replay):  # the file may have changed since
         plan["places"] = [p.to_dict() for p in draw.listed]
     begun = Unfinished.begin(path, plan, exists=path.exists(), overwrite=overwrite)
-    facts = {"sources": plan["sources"], "settings": plan["settings"], "mip": settings.mip}
-    meta = _stack_meta(draw.sources, settings.key, origin(**facts))
+    made = origin(sources=plan["sources"], settings=plan["settings"], mip=settings.mip)
+    meta = _stack_meta(draw.sources, settings.key, made)
     volume = lay_out(path, {settings.key: (box, first.dtype, meta)}, begun)[settings.key]
     job = StackJob(draw, volume, begun.folder / "places")
     blocks = cover(box, (1, *settings.shape))
     report = run(job, blocks, label=f"stacks of {first.path}", ledger=begun.ledger("stacks"), executor=executor)
     places = [Place.load(json.loads(_note(job.notes, i).read_text())) for i in range(count)]
-    write_places(places_path(path), places, origin(**facts))
+    write_places(places_path(path), places, volume.meta.provenance)
     begun.finish()
     return report
 
