@@ -7,6 +7,9 @@ then it is killed (SIGKILL to it and its children) at random moments, each time 
 finish. If it finishes before it was killed ``--times`` times, it begins again in another folder. The outputs of every folder are
 compared byte for byte with the undisturbed ones.
 
+The moments are drawn from the time that the undisturbed run took, so that the work lasts for about all kills. ``--after`` leaves the
+start of the program out of that time: ``--after '.out.zarr.unfinished/*'`` counts from the first note of work under way.
+
 ``--outputs`` are the paths, relative to the folder, that are compared; write the command's outputs as relative paths and its inputs
 as absolute ones. ``--resume`` holds words to add when going on, where a command needs some (as ``--resume=--resume``). All runs
 are told the same time of day by SOURCE_DATE_EPOCH, so that records of when an output was made do not differ.
@@ -36,7 +39,7 @@ def main() -> None:
     whole = folder / "whole"
     whole.mkdir(parents=True)
     print(f"working in {folder}")
-    seconds = undisturbed(args.command, whole)
+    seconds = undisturbed(args, whole)
     print(f"undisturbed: {seconds:.1f} s")
     moments, kills, differences, rounds = random.Random(args.seed), 0, [], 0
     while kills < args.times and rounds < 5 * args.times:
@@ -57,7 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--times", type=int, default=10, help="how often to kill [10]")
     parser.add_argument("--outputs", nargs="+", required=True, help="relative paths to compare")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
-    parser.add_argument("--startup", type=float, default=0.0, help="seconds in which nothing is worth killing [0]")
+    parser.add_argument("--after", help="glob of files, relative; count from when the command has written one of them")
     parser.add_argument("--resume", default="", help="words to add to the command when going on")
     parser.add_argument("--finished", default="exists already", help="what a repeated command says if all is done")
     parser.add_argument("--folder", help="work here and leave it [a temporary folder]")
@@ -65,9 +68,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def undisturbed(command: list[str], folder: Path) -> float:
+def undisturbed(args: argparse.Namespace, folder: Path) -> float:
+    """Run the command once; how long it worked."""
+    process = begin(args.command, folder)
+    wait_for_work(process, folder, args.after)
     start = time.monotonic()
-    process = begin(command, folder)
     code = process.wait()
     if code:
         sys.exit(f"the undisturbed command failed with exit code {code}; see {folder / 'log'}")
@@ -77,12 +82,12 @@ def undisturbed(command: list[str], folder: Path) -> float:
 def disturbed(args: argparse.Namespace, folder: Path, seconds: float, times: int, moments: random.Random) -> int:
     """Kill up to ``times`` times, then let the command finish; how often it was killed."""
     kills = 0
-    share = max(seconds - args.startup, 0.1) / times  # so that the work lasts for about all the kills
     while True:
         said = (folder / "log").stat().st_size if kills else 0
         process = begin(args.command + (args.resume.split() if kills else []), folder)
+        wait_for_work(process, folder, args.after)
         try:
-            patience = args.startup + moments.uniform(0, 2 * share) if kills < times else None
+            patience = moments.uniform(0, 2 * seconds / times) if kills < times else None
             code = process.wait(patience)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -94,6 +99,22 @@ def disturbed(args: argparse.Namespace, folder: Path, seconds: float, times: int
         if code and not was_finished:  # a kill after the last write leaves a finished output, which is then refused
             sys.exit(f"going on after {kills} kills failed with exit code {code}; see {folder / 'log'}")
         return kills
+
+
+def wait_for_work(process: subprocess.Popen[bytes], folder: Path, pattern: str | None) -> None:
+    """Return when a file of ``pattern`` was written since now, or the command ended."""
+    start = time.time()
+    while pattern and process.poll() is None:
+        if any(written(path) >= start for path in folder.glob(pattern)):
+            return
+        time.sleep(0.01)
+
+
+def written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def begin(command: list[str], folder: Path) -> subprocess.Popen[bytes]:

@@ -20,8 +20,17 @@ def test_killed_twice_and_gone_on_with_gives_identical_bytes(tmp_path):
     source = tmp_path / "source.zarr"
     volume = create_volume(str(source), box=box, dtype=np.uint16, meta=Meta.plain("zyx"), chunk=(8, 64, 64))[0]
     volume.write(box, np.random.default_rng(0).integers(0, 2**16, box.shape, dtype=np.uint16))
-    command = ["convert", str(source), "out.zarr", "--mips", "3", "--chunk", "2,32,32"]
-    options = ["--times", "2", "--startup", "0.8", "--outputs", "out.zarr", "--folder", str(tmp_path / "work")]
+    command = ["convert", str(source), "out.zarr", "--mips", "3", "--chunk", "2,32,32", "--block-mib", "0.05"]
+    options = [
+        "--times",
+        "2",
+        "--after",
+        ".out.zarr.unfinished/*",
+        "--outputs",
+        "out.zarr",
+        "--folder",
+        str(tmp_path / "work"),
+    ]
     result = subprocess.run(
         [sys.executable, BENCHMARK, *options, "--", *command], capture_output=True, text=True, check=False
     )

@@ -21,7 +21,7 @@ from lamella.io.place import Place
 from lamella.io.units import long_unit
 from lamella.io.views import crop
 from lamella.prep.convert_settings import ConvertSettings
-from lamella.prep.downsample import DownsampleJob, block_size, mip_factors, voxels_per_block
+from lamella.prep.downsample import DownsampleJob, block_size, mip_factors
 from lamella.prep.picked import pick
 
 _MAYBE_LABELS = ("bool", "uint32", "uint64", "int32", "int64")
@@ -35,9 +35,9 @@ class CopyJob:
     target: Volume
     window: tuple[float, float] | None
 
-    def blocks(self) -> Cover:
-        """Blocks on the target's chunk grid that hold about 16 MiB, shaped so that few of the source's chunks are read twice."""
-        voxels = voxels_per_block(max(self.source.dtype.itemsize, self.target.dtype.itemsize))
+    def blocks(self, num_bytes: int) -> Cover:
+        """Blocks on the target's chunk grid of at most ``num_bytes``, shaped so that few of the source's chunks are read twice."""
+        voxels = num_bytes // max(self.source.dtype.itemsize, self.target.dtype.itemsize)
         size = block_size(self.target.chunk, self.target.box.shape, self.source.chunk, voxels)
         return cover(self.target.box, size, align=self.target.chunk, origin=self.target.box.start)
 
@@ -78,12 +78,15 @@ def convert(
         with part.creating():
             _create(target, volume, meta, dtype, factors, settings)
     mips = [open_volume(target, mip=k, writable=True) for k in range(settings.mips)]
+    num_bytes = int(settings.block_mib * 2**20)
     copy = CopyJob(volume, mips[0], window)
-    reports = [run(copy, copy.blocks(), label="copying", ledger=part.ledger("mip0"), executor=executor)]
+    reports = [run(copy, copy.blocks(num_bytes), label="copying", ledger=part.ledger("mip0"), executor=executor)]
     for k, (fine, coarse) in enumerate(pairwise(mips), 1):
         step = tuple(b // a for a, b in zip(factors[k - 1], factors[k], strict=True))
         job = DownsampleJob(fine, coarse, step, settings.reduce)
-        reports.append(run(job, job.blocks(), label=f"mip {k}", ledger=part.ledger(f"mip{k}"), executor=executor))
+        reports.append(
+            run(job, job.blocks(num_bytes), label=f"mip {k}", ledger=part.ledger(f"mip{k}"), executor=executor)
+        )
     part.finish()
     return reports
 

@@ -24,9 +24,6 @@ _REDUCE: dict[str, Callable[..., NDArray[Any]]] = {
     "mode": downsample_mode,
     "max": downsample_max,
 }
-BLOCK_BYTES = (
-    32 << 20
-)  # of voxels that a block reads; large enough that its overhead is nothing, small enough to hold several
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,9 @@ class DownsampleJob:
     factor: tuple[int, ...]
     reduce: Reduce
 
-    def blocks(self) -> Cover:
-        """Blocks of the coarse mip on its chunk grid, that read about 16 MiB each."""
-        voxels = voxels_per_block(self.fine.dtype.itemsize * prod(self.factor))
+    def blocks(self, num_bytes: int) -> Cover:
+        """Blocks of the coarse mip on its chunk grid, that read at most ``num_bytes`` each (but at least one chunk)."""
+        voxels = num_bytes // (self.fine.dtype.itemsize * prod(self.factor))
         size = block_size(self.coarse.chunk, self.coarse.box.shape, self.coarse.chunk, voxels)
         return cover(self.coarse.box, size, align=self.coarse.chunk, origin=self.coarse.box.start)
 
@@ -82,11 +79,6 @@ def _steps(axes: Sequence[str], size: Sequence[float], halve: str) -> list[int]:
         return [2 if a in halve else 1 for a in axes]
     shortest = min(v for a, v in zip(axes, size, strict=True) if a in "zyx")
     return [2 if a in "zyx" and v <= shortest * sqrt(2) else 1 for a, v in zip(axes, size, strict=True)]
-
-
-def voxels_per_block(itemsize: int) -> int:
-    """How many voxels of ``itemsize`` bytes a block may hold."""
-    return BLOCK_BYTES // itemsize
 
 
 def block_size(chunk: Sequence[int], shape: Sequence[int], reach: Sequence[int], voxels: int) -> tuple[int, ...]:
