@@ -33,7 +33,7 @@ SECTIONWISE = [
 
 def blob(space: tuple[int, ...], centre: torch.Tensor, sigma: float = 2.0) -> torch.Tensor:
     """A Gaussian blob at sub-voxel ``centre`` (..., d)."""
-    grid = voxel_grid(space, torch.device("cpu"))[0, 0]
+    grid = voxel_grid(space, torch.device("cpu"))[0, 0].T
     distance = ((grid - centre[..., None, :]) ** 2).sum(-1)
     return torch.exp(-distance / (2 * sigma**2)).reshape(*centre.shape[:-1], *space)
 
@@ -41,7 +41,7 @@ def blob(space: tuple[int, ...], centre: torch.Tensor, sigma: float = 2.0) -> to
 def centroid(image: torch.Tensor) -> torch.Tensor:
     """Centre of mass (..., d) over the last two or three axes, all but one leading pair of axes."""
     space = image.shape[2:]
-    grid = voxel_grid(tuple(space), torch.device("cpu"))[0, 0]
+    grid = voxel_grid(tuple(space), torch.device("cpu"))[0, 0].T
     flat = image.flatten(2)
     return (flat[..., None] * grid).sum(2) / flat.sum(2, keepdim=True)
 
@@ -77,7 +77,7 @@ def test_points_follow_their_own_section(each):
 def test_push_undoes_pull(each):
     sample = specimen(stream(5), (48, 52), sections=2)
     geometry = each.draw(stream(6), sample)
-    places = torch.as_tensor(stream(7).uniform(5, 35, (3, 1, 50, 2)))
+    places = torch.as_tensor(stream(7).uniform(5, 35, (3, 1, 2, 50)))
     assert (geometry.push(geometry.pull(places)) - places).abs().max() < 1e-3
 
 

@@ -56,12 +56,12 @@ def test_a_fold_pushes_the_halves_together():
 def test_a_tear_is_undone_except_where_nothing_is_left(opening, along_x):
     tear = straight(opening, along_x=along_x)
     y, x = np.meshgrid(np.arange(10.0), np.arange(10.0), indexing="ij")
-    places = torch.as_tensor(np.stack([y, x], -1).reshape(1, 1, 100, 2))
+    places = torch.as_tensor(np.stack([y, x]).reshape(1, 1, 2, 100))
     there = tear.pull(places)
     gap = tear.near(places) if opening > 0 else torch.zeros(1, 2, 100, dtype=torch.bool)
-    assert torch.equal(tear.push(there)[~gap], places.expand(1, 2, 100, 2)[~gap])
+    assert torch.where(gap[:, :, None], 0, tear.push(there) - places).abs().max() == 0
     hidden = tear.hides(places)
-    assert torch.equal(tear.pull(tear.push(places))[~hidden], places.expand(1, 2, 100, 2)[~hidden])
+    assert torch.where(hidden[:, :, None], 0, tear.pull(tear.push(places)) - places).abs().max() == 0
     assert hidden[0, 0].sum() == max(-opening, 0) * 10
     assert gap[0, 0].sum() == max(opening, 0) * 10
     assert not hidden[0, 1].any()

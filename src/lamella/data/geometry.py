@@ -1,6 +1,6 @@
 """Geometry: maps between the voxels of a sample before and after it is moved.
 
-Coordinates are voxels in axes order ``z y x`` or ``y x``; a map is ``(b, s, ...)``: one per sample and section, or with ``s = 1``
+Coordinates are voxels in axes order ``z y x`` or ``y x``, held component by component, ``(b, s, d, n)`` for n places; a map is ``(b, s, ...)``: one per sample and section, or with ``s = 1``
 one that all channels of a sample share. Maps pull: output voxel x shows the input at ``pull(x)``. Links stand in the order in
 which they happen to the sample, so ``pull`` runs through them backwards, and ``push``, its inverse, forwards:
 
@@ -58,11 +58,11 @@ class Geometry:
         """1 where the geometry is shared by all channels."""
         return max((link.num_sections for link in self.links), default=1)
 
-    def pull(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def pull(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         """Input coordinates of output coordinates ``x``."""
         return reduce(lambda y, link: link.pull(y), reversed(self.links), x)
 
-    def push(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def push(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         """Output coordinates of input coordinates ``x``."""
         return reduce(lambda y, link: link.push(y), self.links, x)
 
@@ -90,10 +90,10 @@ def identity_matrix(batch: int, sections: int, ndim: int) -> NDArray[np.float64]
     return np.broadcast_to(np.eye(ndim), (batch, sections, ndim, ndim)).copy()
 
 
-def voxel_grid(space: tuple[int, ...], device: torch.device) -> Float[Tensor, "1 1 n d"]:
+def voxel_grid(space: tuple[int, ...], device: torch.device) -> Float[Tensor, "1 1 d n"]:
     """Coordinates of all voxels of ``space`` in C order."""
     axes = [torch.arange(size, dtype=torch.float32, device=device) for size in space]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, 1, -1, len(space))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(1, 1, len(space), -1)
 
 
 def _merge(links: tuple[Link, ...]) -> tuple[Link, ...]:

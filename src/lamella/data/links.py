@@ -33,11 +33,9 @@ class Affine:
 
     def pick(self, sections: Sequence[int]) -> Affine:
         """The link of these sections, in this order; a shared one stays shared."""
-        return (
-            self
-            if self.num_sections == 1
-            else replace(self, matrix=self.matrix[:, list(sections)], offset=self.offset[:, list(sections)])
-        )
+        if self.num_sections == 1:
+            return self
+        return Affine(self.matrix[:, list(sections)], self.offset[:, list(sections)])
 
     @property
     def num_sections(self) -> int:
@@ -54,12 +52,12 @@ class Affine:
     def is_identity(self) -> bool:
         return bool((self.matrix == np.eye(self.matrix.shape[-1])).all() and (self.offset == 0).all())
 
-    def pull(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def pull(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         matrix = torch.as_tensor(self.matrix, dtype=x.dtype, device=x.device)
         offset = torch.as_tensor(self.offset, dtype=x.dtype, device=x.device)
-        return x @ matrix.transpose(-1, -2) + offset.unsqueeze(-2)
+        return matrix @ x + offset.unsqueeze(-1)
 
-    def push(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def push(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         return self.inverse().pull(x)
 
 
@@ -79,18 +77,17 @@ class Bend:
     def dense(self, device: torch.device) -> Float[Tensor, "b s d *space"]:
         """e at every voxel."""
         result = torch.as_tensor(self.control, device=device)
-        for axis, (size, spacing) in enumerate(zip(self.space, self.spacing, strict=True)):
+        for size, spacing in zip(self.space, self.spacing, strict=True):
             weights = torch.as_tensor(spline_weights(size, spacing), device=device)
             result = torch.tensordot(
                 result, weights, dims=([3], [1])
-            )  # the axis goes to the end, so in the end all are in order
-            assert result.shape[-1] == self.space[axis]
+            )  # each axis goes to the end, so all end up in order
         return result
 
-    def pull(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def pull(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         return x + _look_up(self.dense(x.device), x)
 
-    def push(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def push(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         """The fixed point y = x - e(y), which exists and attracts since e is a contraction."""
         dense = self.dense(x.device)
         y = x
@@ -148,21 +145,23 @@ def steepness(control: NDArray[np.floating], spacing: Sequence[float]) -> NDArra
     return np.asarray(total.max(axis=2))
 
 
-def to_torch_grid(x: Float[Tensor, "*n d"], space: tuple[int, ...]) -> Float[Tensor, "*n d"]:
-    """Voxel coordinates as ``grid_sample`` wants them with ``align_corners=False``: x first, the image from -1 to 1."""
-    size = torch.tensor(space, dtype=x.dtype, device=x.device)
-    return ((2 * x + 1) / size - 1).flip(-1)
+def to_torch_grid(x: Float[Tensor, "b s d n"], space: tuple[int, ...]) -> Float[Tensor, "bs *one n d"]:
+    """Voxel coordinates as ``grid_sample`` wants them with ``align_corners=False``: one image per sample and section, all places
+    along the last spatial axis, x first, the image from -1 to 1.
+    """
+    ndim = len(space)
+    parts = [(x[:, :, axis] * (2 / space[axis])).add_(1 / space[axis] - 1) for axis in reversed(range(ndim))]
+    return torch.stack(parts, -1).reshape(-1, *[1] * (ndim - 1), x.shape[-1], ndim)
 
 
-def _look_up(dense: Float[Tensor, "#b #s d *space"], x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "b s2 n d"]:
+def _look_up(dense: Float[Tensor, "#b #s d *space"], x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "b s2 d n"]:
     """Displacements at any coordinates, linear between voxels, constant outside."""
     batch, space, ndim = dense.shape[0], tuple(dense.shape[3:]), dense.shape[2]
     sections = max(dense.shape[1], x.shape[1])
     values = dense.expand(batch, sections, *dense.shape[2:]).flatten(0, 1)
-    grid = to_torch_grid(x, space).expand(batch, sections, *x.shape[2:]).flatten(0, 1)
-    grid = grid.reshape(batch * sections, *([1] * (ndim - 1)), -1, ndim).to(values.dtype)
+    grid = to_torch_grid(x.expand(batch, sections, -1, -1).to(values.dtype), space)
     found = F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return found.reshape(batch, sections, ndim, -1).transpose(-1, -2).to(x.dtype)
+    return found.reshape(batch, sections, ndim, -1).to(x.dtype)
 
 
 def times(matrix: NDArray[np.floating], vector: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -56,14 +56,14 @@ class Tear:
     def is_identity(self) -> bool:
         return not self.opening.any()
 
-    def pull(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def pull(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         """In a gap: the seam."""
         beyond, first, second = self._across(x)
         shown = torch.where(beyond < first.clamp_max(0) - 0.5, beyond - first, torch.zeros_like(beyond))
         shown = torch.where(beyond >= second.clamp_min(0) - 0.5, beyond - second, shown)
         return self._moved(x, shown - beyond)
 
-    def push(self, x: Float[Tensor, "#b #s n d"]) -> Float[Tensor, "#b #s n d"]:
+    def push(self, x: Float[Tensor, "#b #s d n"]) -> Float[Tensor, "#b #s d n"]:
         """Of a hidden voxel: the seam."""
         beyond, first, second = self._across(x)
         low, high = beyond + first, beyond + second
@@ -71,13 +71,13 @@ class Tear:
         high = torch.where(second < 0, high.clamp_min(-0.5), high)
         return self._moved(x, torch.where(beyond < -0.5, low, high) - beyond)
 
-    def hides(self, x: Float[Tensor, "#b #s n d"]) -> Bool[Tensor, "#b #s n"]:
+    def hides(self, x: Float[Tensor, "#b #s d n"]) -> Bool[Tensor, "#b #s n"]:
         """Whether the tissue that was at ``x`` is covered by the other half."""
         beyond, first, second = self._across(x)
         return (beyond >= -first - 0.5) & (beyond < -second - 0.5)
 
     def near(
-        self, x: Float[Tensor, "#b #s n d"], reach: Float[Tensor, "#b #s"] | float = 0.0
+        self, x: Float[Tensor, "#b #s d n"], reach: Float[Tensor, "#b #s"] | float = 0.0
     ) -> Bool[Tensor, "#b #s n"]:
         """Whether ``x`` afterwards lies in the gap, or within ``reach`` voxels of it or of the closed seam."""
         beyond, first, second = self._across(x)
@@ -88,7 +88,7 @@ class Tear:
     def _across(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Voxels beyond the seam, which lies at -0.5 between -1 and 0; and by how much the first and second half move."""
         along = self._tensor(self.along_x, x)[..., None]
-        row, column = torch.where(along, x[..., 0], x[..., 1]), torch.where(along, x[..., 1], x[..., 0])
+        row, column = torch.where(along, x[:, :, 0], x[:, :, 1]), torch.where(along, x[:, :, 1], x[:, :, 0])
         seam = self._tensor(self.seam, x)
         index = (row + 0.5).floor().nan_to_num().clamp(0, seam.shape[-1] - 1).long()
         place = seam.expand(*index.shape[:2], -1).gather(2, index).to(x.dtype)
@@ -99,7 +99,7 @@ class Tear:
     def _moved(self, x: Tensor, by: Tensor) -> Tensor:
         along = self._tensor(self.along_x, x)[..., None]
         zero = torch.zeros_like(by)
-        return x + torch.stack([torch.where(along, zero, by), torch.where(along, by, zero)], -1)
+        return x + torch.stack([torch.where(along, zero, by), torch.where(along, by, zero)], 2)
 
     @staticmethod
     def _tensor(values: NDArray[Any], like: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ def seen(sample: Sample) -> Float[Tensor, "b n *space"]:
     space, ndim = sample.space, sample.ndim
     vectors = truth.reshape(truth.shape[0], -1, ndim, *space)
     inside = torch.ones_like(valid, dtype=torch.bool)
-    grid = voxel_grid(space, truth.device).reshape(*space, ndim)
+    grid = voxel_grid(space, truth.device).reshape(ndim, *space)
     for axis, size in enumerate(space):
-        place = grid[..., axis] + vectors[:, :, axis]
+        place = grid[axis] + vectors[:, :, axis]
         inside &= (place >= 0) & (place <= size - 1)
     return valid * inside.to(valid.dtype)
 
@@ -61,7 +61,7 @@ def hide(sample: Sample, tear: Tear) -> Sample:
         return sample
     truth = sample[TRUTH]
     space, batch = sample.space, truth.tensor.shape[0]
-    vectors = truth.tensor.reshape(batch, -1, 2, space[0] * space[1]).transpose(-1, -2)
+    vectors = truth.tensor.reshape(batch, -1, 2, space[0] * space[1])
     hidden = tear.pick(truth.to).hides(voxel_grid(space, truth.tensor.device) + vectors)
     valid = sample[VALID].tensor
     return sample.with_tensors(**{VALID: valid * ~hidden.reshape(valid.shape)})
