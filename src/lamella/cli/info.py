@@ -62,7 +62,7 @@ def _row(volume: Volume) -> tuple[str, ...]:
         " ".join(volume.meta.axes),
         _box(volume),
         str(volume.dtype),
-        " × ".join(map(str, volume.chunk)),  # noqa: RUF001
+        " x ".join(map(str, volume.chunk)),
         _voxel(volume.meta),
         _bytes(volume.box.size * volume.dtype.itemsize),
     )
@@ -71,7 +71,7 @@ def _row(volume: Volume) -> tuple[str, ...]:
 def _box(volume: Volume) -> str:
     """The shape, and where it begins if that is not at zero."""
     start = ", ".join(map(str, volume.box.start))
-    return " × ".join(map(str, volume.box.shape)) + (f" from {start}" if any(volume.box.start) else "")  # noqa: RUF001
+    return " x ".join(map(str, volume.box.shape)) + (f" from {start}" if any(volume.box.start) else "")
 
 
 def _voxel(meta: Meta) -> str:
@@ -80,8 +80,8 @@ def _voxel(meta: Meta) -> str:
     sizes = [(v, short_unit(u)) for a, v, u in zip(meta.axes, meta.voxel_size, meta.units, strict=True) if a in "zyx"]
     units = {u for _, u in sizes}
     if len(units) == 1:
-        return " × ".join(f"{v:.6g}" for v, _ in sizes) + f" {units.pop() or '(no unit)'}"  # noqa: RUF001
-    return " × ".join(f"{v:.6g} {u}".strip() for v, u in sizes)  # noqa: RUF001
+        return " x ".join(f"{v:.6g}" for v, _ in sizes) + f" {units.pop() or '(no unit)'}"
+    return " x ".join(f"{v:.6g} {u}".strip() for v, u in sizes)
 
 
 def _bytes(count: int) -> str:
