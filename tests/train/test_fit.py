@@ -16,7 +16,8 @@ from lamella.runs import RunFolder
 from lamella.train.config import TrainerConfig
 from lamella.train.fit import fit, seeded
 from lamella.train.task import Phase
-from tests.train.toy import Blur, Interrupted, Noise, Slow, same, state, train
+from tests.train.noise import Noise
+from tests.train.toy import Blur, Interrupted, Slow, same, state, train
 
 
 @pytest.fixture(scope="module")

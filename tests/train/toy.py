@@ -18,6 +18,7 @@ from lamella.runs import RunFolder
 from lamella.train.config import TrainerConfig
 from lamella.train.fit import Outcome, fit, seeded
 from lamella.train.task import Phase, Task
+from tests.train.noise import Noise
 
 # Every way in which a step can depend on the steps before is on: phases, moments, plateau, early stopping, rows out of beat
 SETTINGS: dict[str, Any] = {
@@ -27,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "optimiser": {"kind": "adamw"},
     "schedule": {"kind": "plateau", "patience": 1, "min_change": 0.002},
     "device": "cpu",
+    "threads": 1,
     "log_every": 3,
     "validate_every": 4,
     "checkpoint_every": 5,
@@ -82,24 +84,10 @@ class Slow(Blur):
         return super().sample(batch, rng, training)
 
 
-class Noise:
-    """Image ``i`` is noise of seed ``i``."""
-
-    def __init__(self, first: int = 0, length: int = 3) -> None:
-        self._first, self._length = first, length
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.random.default_rng(self._first + index).random((1, 12, 12), dtype=np.float32))
-
-    def __len__(self) -> int:
-        return self._length
-
-
 def train(
     folder: Path, name: str, task: type[Blur] | Any = Blur, *, resume: bool = False, **changes: Any
 ) -> tuple[Outcome, RunFolder, Task]:
     """Train a toy in ``folder/name`` with the settings above."""
-    torch.set_num_threads(1)
     run = RunFolder.open(name, folder) if resume else RunFolder.create(name, {}, runs=folder)
     toy = seeded(task, 1)
     config = TrainerConfig.load({**SETTINGS, **changes})

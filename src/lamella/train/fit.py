@@ -70,6 +70,8 @@ def fit(
     start = _begin(run, resume)
     if start >= config.steps:
         return Outcome(start, "finished")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     task.net.train()
     if config.compile:
         task.compile()
