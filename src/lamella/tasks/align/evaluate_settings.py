@@ -20,6 +20,7 @@ class EvaluateSettings(Config):
     chunk: str = Field("12,32,64", description="sides in px of the chunks that are correlated")
     border: int = Field(0, ge=0, description="pixels at the edge of every section to leave out")
     mip: int = Field(0, ge=0, description="mip of the volumes to read")
+    device: str = Field("auto", description="device for the run: auto (a GPU if there is one), cpu, cuda or cuda:1")
     samples: int = Field(6, ge=1, description="pairs of sections to try the run on")
 
     @field_validator("chunk")

@@ -43,6 +43,16 @@ class ConsensusTerm(Config):
     round_trip: float = Setting(0.03, ge=0, description="there and back again must end where it began")
     deformation: float = Setting(0.1, ge=0, description="a deformed source must give the deformation on top")
     unrelated: float = Setting(0.05, ge=0, description="images of different places must give no field")
+    ramp: float = Setting(
+        0.3,
+        ge=0,
+        le=1,
+        description="share of the steps over which these weights rise: a net that matches nothing yet agrees",
+    )
+
+    def rise(self, progress: float) -> float:
+        """Factor of the weights at ``progress`` (0 to 1) through the steps: 0 for a third of the ramp, then linear to 1."""
+        return 1.0 if self.ramp == 0 else min(1.0, max(0.0, 1.5 * progress / self.ramp - 0.5))
 
 
 class AlignConfig(Config):
@@ -89,13 +99,12 @@ class AlignTask(Task):
 
     def loss(self, sample: AlignSample, step: int) -> dict[str, Tensor]:
         stop = self.config.schedule.stop_level(self.config.net, step, self._steps)
-        parts = self._parts(sample, stop)
+        weights = self._weights(step / self._steps)
+        parts = self._parts(sample, stop, weights)
         total = torch.zeros((), device=sample.shown.device)
         for level, values in parts.items():
             share = self.config.coarse_weight ** (level - stop)
-            total = total + share * sum(
-                (self._weights[k] * v for k, v in values.items() if k in self._weights), total * 0
-            )
+            total = total + share * sum((weights[k] * v for k, v in values.items() if k in weights), total * 0)
         return {"total": total, **parts[stop]}
 
     def validate(self, sample: AlignSample) -> dict[str, Tensor]:
@@ -113,39 +122,37 @@ class AlignTask(Task):
             "may look so"
         )
 
-    @property
-    def _weights(self) -> dict[str, float]:
-        c = self.config
+    def _weights(self, progress: float) -> dict[str, float]:
+        c, rise = self.config, self.config.consensus.rise(progress)
         return {
             "similarity": c.similarity.weight,
             "smoothness": c.smoothness.weight,
             "known": c.known_weight,
-            "rotation": c.consensus.weight,
-            "round_trip": c.consensus.round_trip,
+            "rotation": c.consensus.weight * rise,
+            "round_trip": c.consensus.round_trip * rise,
             "deformation": c.consensus.deformation,
-            "unrelated": c.consensus.unrelated,
+            "unrelated": c.consensus.unrelated * rise,
         }
 
-    def _parts(self, sample: AlignSample, stop: int) -> dict[int, dict[str, Tensor]]:
+    def _parts(self, sample: AlignSample, stop: int, weights: Mapping[str, float]) -> dict[int, dict[str, Tensor]]:
         """Every part of the loss at every level down to ``stop``; parts without weight are left out, as is their cost."""
         fields = _Fields(self.net, sample, stop)
         known, valid = _coarsened(sample.known, sample.known_valid, self.config.net.levels)
-        return {level: self._at_level(level, sample, fields, known[level], valid[level]) for level in fields.levels}
+        return {level: self._at_level(level, fields, known[level], valid[level], weights) for level in fields.levels}
 
     def _at_level(
-        self, level: int, sample: AlignSample, fields: _Fields, known: Tensor, valid: Tensor
+        self, level: int, fields: _Fields, known: Tensor, valid: Tensor, weights: Mapping[str, float]
     ) -> dict[str, Tensor]:
-        weights, scale, same = self._weights, 2.0**level, sample.num_identical
-        field, deformed = fields.of(SOURCE)[level], fields.of(DEFORMED)[level]
+        scale, same = 2.0**level, fields.sample.num_identical
+        deformed = fields.deformed()[level]
         parts = {"moved": deformed.detach().square().sum(1).sqrt().mean() * scale}
-        everywhere = torch.ones_like(valid)
         if same and weights["known"]:
-            zero = torch.zeros_like(field[:same])
             parts["known"] = objective.distance(deformed[:same], known[:same], valid[:same], scale)
-            parts["known"] = parts["known"] + 0.5 * objective.distance(field[:same], zero, everywhere[:same], scale)
-        if same == sample.shown.shape[0]:
+        if same == deformed.shape[0]:
             return parts
-        field, deformed, known, valid, everywhere = (x[same:] for x in (field, deformed, known, valid, everywhere))
+        field = fields.forward()[level]
+        deformed, known, valid = deformed[same:], known[same:], valid[same:]
+        everywhere = torch.ones_like(valid)
         pair = fields.pair_at(level, self.config.restore_range)
         if weights["similarity"]:
             parts["similarity"] = objective.similarity(self.config.similarity, pair, field)
@@ -179,12 +186,17 @@ class _Fields:
             *(None if x is None else x[real] for x in (p.source_mask, p.target_mask)),
         )
 
-    def of(self, channel: int) -> Fields:
-        """Fields from an image of the sample to its target, for the whole batch."""
-        name = f"of {channel}"
-        if name not in self._done:
-            self._done[name] = self.net.align(self._encodings[channel], self._encodings[TARGET], self.stop)
-        return self._done[name]
+    def deformed(self) -> Fields:
+        """Fields from the deformed image to the target, for the whole batch."""
+        if "deformed" not in self._done:
+            self._done["deformed"] = self.net.align(self._encodings[DEFORMED], self._encodings[TARGET], self.stop)
+        return self._done["deformed"]
+
+    def forward(self) -> Fields:
+        """Fields from the source to the target, for the pairs of neighbours."""
+        if "forward" not in self._done:
+            self._done["forward"] = self.net.align(self._real(SOURCE), self._real(TARGET), self.stop)
+        return self._done["forward"]
 
     def backward(self) -> Fields:
         """Fields from the target to the source, for the pairs of neighbours."""
