@@ -7,12 +7,12 @@ then it is killed (SIGKILL to it and its children) at random moments, each time 
 finish. If it finishes before it was killed ``--times`` times, it begins again in another folder. The outputs of every folder are
 compared byte for byte with the undisturbed ones.
 
-The moments are drawn from the time that the undisturbed run took, so that the work lasts for about all kills. ``--after`` leaves the
+Each moment is drawn from the first part of the time that the undisturbed run took (``--within``, half of it). ``--after`` leaves the
 start of the program out of that time: ``--after '.out.zarr.unfinished/*'`` counts from the first note of work under way.
 
 ``--outputs`` are the paths, relative to the folder, that are compared; write the command's outputs as relative paths and its inputs
 as absolute ones. ``--resume`` holds words to add when going on, where a command needs some (as ``--resume=--resume``). All runs
-are told the same time of day by SOURCE_DATE_EPOCH, so that records of when an output was made do not differ.
+are told the same time of day and no commit, so that records of how an output was made do not differ.
 
 Exits with 1 and names the files that differ, if any do.
 """
@@ -60,6 +60,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--times", type=int, default=10, help="how often to kill [10]")
     parser.add_argument("--outputs", nargs="+", required=True, help="relative paths to compare")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
+    parser.add_argument(
+        "--within", type=float, default=0.5, help="part of the undisturbed time to draw moments from [0.5]"
+    )
     parser.add_argument("--after", help="glob of files, relative; count from when the command has written one of them")
     parser.add_argument("--resume", default="", help="words to add to the command when going on")
     parser.add_argument("--finished", default="exists already", help="what a repeated command says if all is done")
@@ -87,7 +90,7 @@ def disturbed(args: argparse.Namespace, folder: Path, seconds: float, times: int
         process = begin(args.command + (args.resume.split() if kills else []), folder)
         wait_for_work(process, folder, args.after)
         try:
-            patience = moments.uniform(0, 2 * seconds / times) if kills < times else None
+            patience = moments.uniform(0, args.within * seconds) if kills < times else None
             code = process.wait(patience)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -118,7 +121,8 @@ def written(path: Path) -> float:
 
 
 def begin(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    # records of when, and from which commit of a checkout that may move on meanwhile, must not differ
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "GIT_DIR": os.devnull}
     with (folder / "log").open("ab") as log:
         words = [sys.executable, "-m", "lamella", *command]
         return subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)

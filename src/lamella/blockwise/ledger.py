@@ -2,7 +2,7 @@
 
 The first line is JSON and tells whose blocks these are; each further line is the index of a block that is done. Lines are only
 ever added, after the block's write returned. What a crash leaves of a last line is dropped on opening: at worst a block is done
-again, which changes nothing. Lines are kept back for up to half a second, so that many small blocks cost one write.
+again, which changes nothing. Lines are kept back for up to a fifth of a second, so that many small blocks cost one write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows has no such lock: there, running one job twice at once is the user's to avoid
     fcntl = None  # type: ignore[assignment]
 
-_FLUSH_EVERY = 0.5  # seconds
+_FLUSH_EVERY = 0.2  # seconds
 _FORMAT = 1
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems know no locks
 
