@@ -165,3 +165,10 @@ def test_a_seed_reproduces_what_is_shown():
     first, second = (show(flat(batch=4), default_imaging(), stream(9))["shown"].tensor for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, show(flat(batch=4), default_imaging(), stream(10))["shown"].tensor)
+
+
+@pytest.mark.parametrize(
+    "each", [Noise(p=1, std=(0.05, 0.05)), NoiseCutouts(p=1, std=(0.05, 0.05)), ContrastCutouts(p=1)]
+)
+def test_the_darkest_tissue_never_becomes_missing(each):
+    assert shown(flat(1 / 255, batch=4), each).min() >= 1 / 255 - 1e-7
