@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,25 @@ def test_units_have_one_name() -> None:
 def test_importing_io_imports_no_format() -> None:
     code = "import lamella.io, sys; assert not {'tensorstore', 'h5py', 'tifffile', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_FORK = """
+import os, sys
+from lamella.core.errors import UserError
+from lamella.io import open_volume
+volume = open_volume(sys.argv[1])
+if os.fork() == 0:
+    try:
+        volume.read(volume.box)
+    except UserError as error:
+        os._exit(7 if "'spawn'" in str(error) else 1)
+    os._exit(2)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_reader_is_told_to_spawn(tmp_path: Path) -> None:
+    create_volume(str(tmp_path / "v.zarr"), box=BOX, dtype="uint8", meta=META)
+    done = subprocess.run([sys.executable, "-c", _FORK, str(tmp_path / "v.zarr")], check=False)
+    assert done.returncode == 7

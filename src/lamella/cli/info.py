@@ -58,13 +58,15 @@ def _mips(found: Description) -> Table:
 
 
 def _row(volume: Volume) -> tuple[str, ...]:
+    from lamella.io.description import nbytes
+
     return (
         " ".join(volume.meta.axes),
         _box(volume),
         str(volume.dtype),
         " x ".join(map(str, volume.chunk)),
         _voxel(volume.meta),
-        _bytes(volume.box.size * volume.dtype.itemsize),
+        _bytes(nbytes(volume)),
     )
 
 

@@ -1,7 +1,7 @@
 """What every format shares: checks of boxes and arrays, pickling, and the words for a full disk.
 
 A format gives its volumes three methods: ``_open`` (the handle, opened when first needed), ``_read`` and ``_write``. Pickling
-drops the handle, and a forked child opens its own.
+drops the handle, and a forked child opens its own (where it may; see ``place.context``).
 """
 
 from __future__ import annotations

@@ -140,12 +140,17 @@ _context: tuple[int, ts.Context] | None = None
 
 def context() -> ts.Context:
     """TensorStore's cache and limits, shared by all volumes of this process."""
-    global _context  # noqa: PLW0603 one cache per process; a forked child makes its own
-    if _context is None or _context[0] != os.getpid():
+    global _context  # noqa: PLW0603 one cache per process
+    if _context is None:
         spec: dict[str, Any] = {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}}
         for name in ("http", "gcs", "s3"):
             spec[f"{name}_request_retries"] = _RETRIES
         _context = (os.getpid(), ts.Context(spec))
+    if _context[0] != os.getpid():
+        raise UserError(
+            "a forked process cannot read zarr, N5 or precomputed volumes once its parent has: TensorStore's threads are not "
+            "copied; start workers with the 'spawn' or 'forkserver' method"
+        )
     return _context[1]
 
 

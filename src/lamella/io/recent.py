@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-LIMIT_BYTES = 256 << 20
+LIMIT_BYTES = 64 << 20  # per volume; a section of 8192² uint8, and several may be open in each of several workers
 
 
 class Recent:

@@ -32,22 +32,25 @@ class StoreVolume(StoredVolume):
         return arrange(store, self.stored_axes, self.meta.axes, self.box.start)
 
     def _read(self, box: Box) -> NDArray[Any]:
+        store = self.handle
         try:
-            return np.asarray(self.handle[box.slices()].read(order="C").result())
+            return np.asarray(store[box.slices()].read(order="C").result())
         except Exception as error:  # TensorStore raises ValueError for damaged chunks and lost servers alike
             raise OSError(f"cannot read {box} of {self.path}: {reason(error)}") from error
 
     def _write(self, box: Box, array: NDArray[Any]) -> None:
+        store = self.handle
         try:
-            self.handle[box.slices()].write(array).result()
+            store[box.slices()].write(array).result()
         except ValueError as error:
             raise OSError(f"cannot write {box} of {self.path}: {reason(error)}") from error
 
 
 def open_array(spec: dict[str, Any], path: str, *, write: bool = False) -> Any:
     """TensorStore's handle of the array that ``spec`` describes."""
+    shared = context()
     try:
-        return ts.open(spec, read=True, write=write, open=True, context=context()).result()
+        return ts.open(spec, read=True, write=write, open=True, context=shared).result()
     except Exception as error:
         raise UserError(f"cannot open the array of {path}: {reason(error)}; check that it is complete") from None
 
