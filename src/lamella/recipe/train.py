@@ -143,8 +143,8 @@ def _check_resume(recipe: Recipe, run: RunFolder, parent: str | None) -> str | N
     if changes:
         told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in changes.items())
         raise UserError(
-            f"run {run.name!r} cannot go on with another recipe: {told}. Take these back, or begin a new run with "
-            f"--from {run.name} --name NEW"
+            f"run {run.name!r} cannot go on with another recipe: {told}. Take these back (the recipe "
+            f"{run.path} is the run's own), or begin a new run with --from {run.name} --name NEW"
         )
     record = run.parent()
     _check_same_parent(run, record, parent)

@@ -67,8 +67,6 @@ def enter(
         group["lr"] = learning_rate * group["factors"][index]
         for parameter in group["params"]:
             parameter.requires_grad_(group["factors"][index] != 0)
-            if not parameter.requires_grad:
-                parameter.grad = None
     for name, module in net.named_modules():
         if isinstance(module, _NormBase):
             module.train(factor(phases[index], name) != 0)
