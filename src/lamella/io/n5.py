@@ -167,7 +167,7 @@ def _metadata(shape: Sequence[int], chunk: Sequence[int], plan: Plan, meta: Meta
         "dimensions": shape[::-1],
         "blockSize": chunk[::-1],
         "dataType": plan.dtype.name,
-        "compression": {"type": "gzip", "level": 5},
+        "compression": {"type": "gzip", "level": 1},
         "axes": meta.axes[::-1],
         "resolution": meta.voxel_size[::-1],
         "units": [short_unit(u) for u in meta.units[::-1]],
