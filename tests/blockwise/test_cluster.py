@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from lamella.blockwise import Executor, Ledger, PoisonedBlocks, cover, run
 from lamella.blockwise.cluster import ClusterFile, LocalCluster, Lsf, Scheduler, Slurm, parse_cluster
@@ -87,6 +90,13 @@ def test_a_cluster_file_is_checked_word_by_word(tmp_path):
     file.write_text("kind: slurm\nmemory: 16GB\njobs: 0\n")
     with pytest.raises(UserError, match="jobs"):
         parse_cluster(str(file))
+
+
+def test_the_examples_of_the_documentation_are_clusters():
+    text = (Path(__file__).parents[2] / "docs" / "blocks.md").read_text()
+    examples = [yaml.safe_load(part.split("```")[0]) for part in text.split("```yaml")[1:]]
+    kinds = [ClusterFile.load({"cluster": e}).cluster.kind for e in examples]
+    assert kinds == ["slurm", "lsf", "local"]
 
 
 ASKED = {

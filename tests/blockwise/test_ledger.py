@@ -46,6 +46,7 @@ def test_damage_costs_what_comes_after_it_and_nothing_else(path):
     with path.open("ab") as file:
         file.write(b"\0\0\0\0\n12\n")
     assert done(path) == {5, 7, 123, 999}
+    assert path.read_bytes().endswith(b"\n999\n")  # and it is gone from the file
 
 
 def test_nothing_recorded_is_lost_once_flushed(path):

@@ -77,6 +77,20 @@ def test_a_poisoned_block_is_named_the_rest_is_done_and_a_rerun_tries_only_it(tm
         run(Fails(str(tmp_path), always=(7,)), BLOCKS, label="fails", ledger=ledger)
 
 
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_block_is_tried_as_often_as_asked_and_no_more(tmp_path, retries, monkeypatch):
+    tried = []
+    monkeypatch.setattr(Square, "read", lambda self, block: tried.append(block.index))
+    with pytest.raises(PoisonedBlocks):
+        run(
+            Fails(str(tmp_path), always=(1,)),
+            BLOCKS[:1] + BLOCKS[1:2],
+            label="fails",
+            executor=Executor(retries=retries),
+        )
+    assert tried.count(1) == retries + 1
+
+
 def test_if_all_blocks_fail_the_run_stops_early(tmp_path):
     blocks = cover(Box.of((100_000,)), 1)
     with pytest.raises(PoisonedBlocks, match="not tried"):
