@@ -189,3 +189,18 @@ def test_damage_refuses_what_it_cannot_draw_into():
     for each in (Crack(), Fold(), Blackout(), Cut(), Jitter()):
         with pytest.raises(UserError, match="3D"):
             each(volume, stream(0))
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (Crack, {"width": [31, 4]}, "low end comes first"),
+        (Crack, {"width": [0, 4]}, "greater than 0"),
+        (Fold, {"p": 1.5}, "less than or equal to 1"),
+        (Jitter, {"max_shfit": 3}, "did you mean 'max_shift'"),
+        (Jitter, {"scale": {"kind": "uniform", "low": 2, "high": 1}}, "low end comes first"),
+    ],
+)
+def test_ranges_that_cannot_be_drawn_from_are_refused(cls, values, message):
+    with pytest.raises(UserError, match=message):
+        cls.load(values)

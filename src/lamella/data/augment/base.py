@@ -7,11 +7,11 @@ Params are NumPy arrays, one entry per sample ``(b,)`` or per sample and section
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Discriminator, Field
+from pydantic import AfterValidator, Discriminator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from lamella.core.config import Config
 from lamella.core.errors import UserError
@@ -19,8 +19,10 @@ from lamella.data.geometry import Geometry
 from lamella.data.resample import move
 from lamella.data.sample import SECTIONS, Sample
 
+_Pair = TypeVar("_Pair", bound=tuple[float | int, float | int])
 
-def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+
+def _ordered(span: _Pair) -> _Pair:
     if span[0] > span[1]:
         raise ValueError(f"the low end comes first; give [{span[1]}, {span[0]}]")
     return span
@@ -28,6 +30,15 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
 """A range from which a number is drawn evenly: [low, high]."""
+
+Levels = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_ordered)]
+"""A range of numbers that are not negative."""
+
+Factors = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
+"""A range of numbers above 0, by which something is multiplied or divided."""
+
+Counts = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ordered)]
+"""A range of whole numbers from 1, both ends included."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,6 +49,11 @@ class Uniform(Config):
     kind: Literal["uniform"] = "uniform"
     low: float
     high: float
+
+    @model_validator(mode="after")
+    def _check(self) -> Uniform:
+        _ordered((self.low, self.high))
+        return self
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
         return rng.uniform(self.low, self.high, shape)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lamella.data.augment.base import Augment, Probability, Span, happens, need_plane, num_sections
+from lamella.data.augment.base import Augment, Counts, Levels, Probability, happens, need_plane, num_sections
 from lamella.data.augment.damage import edit, mark, need_floats, with_masks
 from lamella.data.augment.shown import DARKEST
 from lamella.data.sample import Sample
@@ -76,9 +76,9 @@ class Blackout(Augment):
     p: Probability = 0.25
     """Probability that a section has any."""
     most: int = Field(default=2, ge=1)
-    side: tuple[int, int] = (40, 120)
+    side: Counts = (40, 120)
     """Sides, pixels; at most half of the section."""
-    level: Span = (DARKEST, 0.05)
+    level: Levels = (DARKEST, 0.05)
     """Grey value; 0 would be missing data."""
     near: int = Field(default=20, ge=0)
     """Pixels beside the patch that are marked 1."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from lamella.data.augment.base import Probability, Span
+from lamella.data.augment.base import Counts, Factors, Levels, Probability
 from lamella.data.augment.rectangles import Rectangles, draw_rectangles, plane_of
 from lamella.data.augment.shown import CUTOUTS, DARKEST, SHOWN, ImagingAugment, as_tissue, image_shape, with_shown
 from lamella.data.sample import Sample
@@ -34,7 +34,7 @@ class ContrastCutouts(ImagingAugment):
     """Probability that a section has any."""
     most: int = Field(default=4, ge=1)
     """Largest number in one section."""
-    factor: Span = (1.0, 2.0)
+    factor: Factors = (1.0, 2.0)
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> ContrastPatches:
         rectangles = draw_rectangles(rng, image_shape(sample), plane_of(sample.space), self.p, self.most)
@@ -63,7 +63,7 @@ class MissingCutouts(ImagingAugment):
     kind: Literal["missing_cutouts"] = "missing_cutouts"
     p: Probability = 0.25
     most: int = Field(default=1, ge=1)
-    level: Span = (DARKEST, 1.0)
+    level: Factors = (DARKEST, 1.0)
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> MissingPatches:
         rectangles = draw_rectangles(rng, image_shape(sample), plane_of(sample.space), self.p, self.most)
@@ -96,10 +96,10 @@ class NoiseCutouts(ImagingAugment):
     kind: Literal["noise_cutouts"] = "noise_cutouts"
     p: Probability = 0.5
     most: int = Field(default=2, ge=1)
-    std: Span = (0.001, 0.03)
+    std: Levels = (0.001, 0.03)
     """Standard deviation; smoothing keeps it."""
     smoothed: Probability = 0.5
-    radius: tuple[int, int] = (1, 20)
+    radius: Counts = (1, 20)
     """Radius of the smoothing box, pixels."""
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> NoisePatches:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamella.data.augment.base import Probability, Span, happens
+from lamella.data.augment.base import Levels, Probability, happens
 from lamella.data.augment.cutouts import draw_seed
 from lamella.data.augment.shown import ImagingAugment, as_tissue, image_shape, spread
 from lamella.data.sample import Sample
@@ -31,7 +31,7 @@ class Noise(ImagingAugment):
 
     kind: Literal["noise"] = "noise"
     p: Probability = 0.5
-    std: Span = (0.0, 0.05)
+    std: Levels = (0.0, 0.05)
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Grain:
         shape = image_shape(sample)
@@ -56,7 +56,7 @@ class Blur(ImagingAugment):
 
     kind: Literal["blur"] = "blur"
     p: Probability = 0.5
-    sigma: Span = (0.0, 1.0)
+    sigma: Levels = (0.0, 1.0)
     """Standard deviation, pixels."""
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Focus:

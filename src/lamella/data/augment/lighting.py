@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lamella.data.augment.base import Probability, Span, happens
+from lamella.data.augment.base import Factors, Levels, Probability, happens
 from lamella.data.augment.cutouts import draw_factor
 from lamella.data.augment.shown import ImagingAugment, as_tissue, image_shape, spread
 from lamella.data.sample import Sample
@@ -35,8 +35,8 @@ class Brightness(_Linear):
 
     kind: Literal["brightness"] = "brightness"
     p: Probability = 0.5
-    factor: Span = (1.0, 2.0)
-    offset: Span = (0.0, 0.5)
+    factor: Factors = (1.0, 2.0)
+    offset: Levels = (0.0, 0.5)
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Line:
         shape = image_shape(sample)
@@ -49,7 +49,7 @@ class Compress(_Linear):
 
     kind: Literal["compress"] = "compress"
     p: Probability = 0.5
-    factor: Span = (1.0, 3.0)
+    factor: Factors = (1.0, 3.0)
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Line:
         shape = image_shape(sample)
@@ -68,7 +68,7 @@ class Gamma(ImagingAugment):
 
     kind: Literal["gamma"] = "gamma"
     p: Probability = 0.5
-    exponent: Span = (1.0, 1.5)
+    exponent: Factors = (1.0, 1.5)
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Curve:
         shape = image_shape(sample)

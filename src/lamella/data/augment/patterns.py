@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from lamella.data.augment.base import Probability, Span, happens
+from lamella.data.augment.base import Counts, Levels, Probability, happens
 from lamella.data.augment.rectangles import plane_of
 from lamella.data.augment.shown import ImagingAugment, as_tissue, image_shape
 from lamella.data.sample import Sample
@@ -36,7 +36,7 @@ class Gradients(ImagingAugment):
     p: Probability = 0.5
     most: int = Field(default=2, ge=0)
     """Largest number in one section; with probability p a section has 0 to this many."""
-    peak: Span = (0.0, 0.3)
+    peak: Levels = (0.0, 0.3)
     periods: float = Field(default=17.0, ge=0)
     """Mean of the exponential distribution of periods across the shorter side, beyond the first."""
 
@@ -84,8 +84,8 @@ class Tilings(ImagingAugment):
     p: Probability = 0.5
     most: int = Field(default=1, ge=0)
     """Largest number in one section; with probability p a section has 0 to this many."""
-    peak: Span = (0.0, 0.5)
-    number: tuple[int, int] = (6, 32)
+    peak: Levels = (0.0, 0.5)
+    number: Counts = (6, 32)
     """Tiles per side."""
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Tiles:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from lamella.data.augment.base import Augment, Probability, Span, happens, need_plane, num_sections
+from lamella.data.augment.base import Augment, Counts, Levels, Probability, Span, happens, need_plane, num_sections
 from lamella.data.augment.damage import edit, mark, need_floats, with_masks
 from lamella.data.augment.shown import DARKEST
 from lamella.data.geometry import Geometry, voxel_grid
@@ -47,9 +47,9 @@ class _Seam(Augment):
 
     p: Probability = 0.25
     """Probability of one in a section."""
-    width: tuple[int, int] = (4, 31)
+    width: Counts = (4, 31)
     """Pixels by which the halves move, together."""
-    straight: tuple[int, int] = (3, 10)
+    straight: Counts = (3, 10)
     """The seam steps aside at a pixel with a probability of one over this."""
     lean: Span = (-0.5, 0.5)
     """Pixels that the seam goes aside per pixel, on the whole."""
@@ -102,8 +102,8 @@ class Crack(_Seam):
     kind: Literal["crack"] = "crack"
     fills: tuple[Fill, ...] = Field(default=("dark", "light", "noise"), min_length=1)
     """Looks, one drawn per crack."""
-    dark: Span = (0.01, 0.15)
-    light: Span = (0.85, 0.99)
+    dark: Levels = (0.01, 0.15)
+    light: Levels = (0.85, 0.99)
     grain: float = Field(default=0.02, ge=0)
     """Standard deviation within dark and light gaps; that of noise is 0.25, around a grey of one half."""
 
@@ -133,11 +133,11 @@ class Fold(_Seam):
     """The section has doubled up: its halves overlap, tissue is hidden, and the seam is dark."""
 
     kind: Literal["fold"] = "fold"
-    width: tuple[int, int] = (8, 40)
+    width: Counts = (8, 40)
     """Pixels of tissue hidden."""
-    band: tuple[int, int] = (3, 10)
+    band: Counts = (3, 10)
     """Half-width of the dark band, pixels."""
-    dim: Span = (0.2, 0.5)
+    dim: Levels = (0.2, 0.5)
     """Intensity in the band over what it would be."""
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Seam:
