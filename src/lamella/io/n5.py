@@ -167,6 +167,7 @@ def _metadata(shape: Sequence[int], chunk: Sequence[int], plan: Plan, meta: Meta
         "dimensions": shape[::-1],
         "blockSize": chunk[::-1],
         "dataType": plan.dtype.name,
+        # gzip is what every reader of N5 has; on EM sections level 5 is no smaller (0.976 of raw either way) and 5 % slower
         "compression": {"type": "gzip", "level": 1},
         "axes": meta.axes[::-1],
         "resolution": meta.voxel_size[::-1],
