@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lamella.blockwise import Executor
 from lamella.tasks.align.evaluate_settings import EvaluateSettings
+from lamella.tasks.align.settings import AlignSettings
 
 _FLAT = Parameter(name="*")
 
@@ -46,11 +47,20 @@ def alignment(
     from lamella.tasks.align.evaluation_report import headlines, write_report
 
     inputs = open_inputs(aligned, settings)
+    estimate = None
+    if settings.run is not None:
+        from lamella.recipe.aligner import load_estimator
+
+        estimator, _ = load_estimator(
+            settings.run, AlignSettings(), mip=settings.mip, device=settings.device, runs=settings.runs
+        )
+        estimate = estimator.pair
     found = evaluate_alignment(
         inputs,
         out,
         chunks=settings.chunks,
         border=settings.border,
+        estimate=estimate,
         samples=settings.samples,
         executor=executor,
         overwrite=overwrite,

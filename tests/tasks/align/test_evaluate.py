@@ -110,7 +110,7 @@ def test_files_hold_what_was_found(volumes, tmp_path):
     with open(tmp_path / "out/sections.csv") as file:
         rows = list(csv.DictReader(file))
     assert [int(r["z"]) for r in rows] == list(range(6))
-    assert not (tmp_path / "out/parts").exists()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scores.json", "sections.csv", "worst.csv"]
     with pytest.raises(UserError, match="--overwrite"):
         evaluate_alignment(volumes, tmp_path / "out", chunks=(12,))
     evaluate_alignment(volumes, tmp_path / "out", chunks=(12,), overwrite=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from lamella.blockwise import Executor, cover, run
+from lamella.blockwise import Executor, Unfinished, cover, run
 from lamella.core.errors import UserError
-from lamella.core.files import refuse_existing, write_json, write_text
+from lamella.core.files import write_json, write_text
 from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
 from lamella.io import open_volume
@@ -122,17 +121,17 @@ def evaluate_alignment(
     """
     inputs.check()
     chunks = _check_chunks(chunks, border, inputs.aligned)
-    refuse_existing(out / "scores.json", overwrite=overwrite)
-    parts = out / "parts"
-    if overwrite:
-        shutil.rmtree(parts, ignore_errors=True)
-    sections = _score_sections(inputs, chunks, border, parts, executor)
+    target = out / "scores.json"
+    volumes = {name: v.path for name, v in vars(inputs).items() if v is not None}
+    plan = {**volumes, "box": str(inputs.aligned.box), "chunks": chunks, "border": border}
+    work = Unfinished.begin(target, plan, exists=target.exists(), overwrite=overwrite)
+    sections = _score_sections(inputs, chunks, border, work.folder / "parts", executor)
     method = None
     if estimate is not None:
         method = check_method(inputs.source or inputs.aligned, estimate, samples, chunks[len(chunks) // 2])
     found = _gather(sections, chunks, method)
     _write(found, inputs, out, border)
-    shutil.rmtree(parts)
+    work.finish()
     return found
 
 
