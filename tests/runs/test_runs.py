@@ -83,6 +83,20 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
         run.checkpoint("best")
 
 
+def test_one_process_at_a_time_trains_a_run(tmp_path):
+    run = RunFolder.create("one", recipe(), runs=tmp_path)
+    assert run.state() == "new"
+    run.record(state="running")
+    with run.locked():
+        other = RunFolder.open("one", tmp_path)
+        assert other.state() == "running"
+        with pytest.raises(UserError, match="another process is training"), other.locked():
+            pass
+        with pytest.raises(UserError, match="another process is training"):
+            RunFolder.create("one", recipe(), runs=tmp_path, overwrite=True)
+    assert run.state() == "killed"
+
+
 def test_runs_are_listed_oldest_first(family, tmp_path):
     family[0].record(time="2031-01-01T00:00:00+00:00")
     assert [run.name for run in list_runs(tmp_path)] == ["second", "third", "first"]

@@ -72,7 +72,7 @@ def test_killed_run_goes_on_as_if_it_had_not_been(whole, tmp_path):
     child.kill()
     child.wait()
     run = RunFolder.open("killed", tmp_path)
-    assert "state" not in run.provenance()
+    assert run.state() == "killed"
     with file.open("a") as half:
         half.write("27,0.01")  # as a kill in the middle of a row leaves it
     _, run, toy = train(tmp_path, "killed", Slow, resume=True)

@@ -43,7 +43,7 @@ def list_runs(*, runs: Path = Path("runs")) -> None:
         table.add_row(
             run.name,
             str(run.recipe().get("task", {}).get("kind", "")),
-            _state(facts),
+            _state(run),
             f"{_last_step(run)}/{run.recipe().get('trainer', {}).get('steps', '?')}",
             _headline(run),
             _parent(facts),
@@ -76,7 +76,7 @@ def show(run: str, *, runs: Path = Path("runs"), plot: Path | None = None) -> No
         check_chart_path(plot)
     facts = folder.provenance()
     console.print(
-        f"[bold]{escape(folder.name)}[/bold]  {_state(facts)}, step {_last_step(folder)}, begun {facts['time']}"
+        f"[bold]{escape(folder.name)}[/bold]  {_state(folder)}, step {_last_step(folder)}, begun {facts['time']}"
     )
     console.print(f"in {folder.path}, from {_parent(facts) or 'scratch'}, commit {facts['git_commit'] or 'unknown'}")
     console.print(f"checkpoints: {', '.join(folder.checkpoints()) or 'none yet'}")
@@ -204,9 +204,9 @@ def _last_step(run: RunFolder) -> int:
     return int(run.provenance().get("step") or (rows[-1]["step"] if rows else 0))
 
 
-def _state(facts: dict[str, Any]) -> str:
-    state = facts.get("state", "running or killed")
-    return f"{state} ({facts['reason']})" if state in ("stopped", "failed") else state
+def _state(run: RunFolder) -> str:
+    state = run.state()
+    return f"{state} ({run.provenance()['reason']})" if state in ("stopped", "failed") else state
 
 
 def _parent(facts: dict[str, Any]) -> str:

@@ -21,12 +21,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from lamella.core.config import read_yaml
 from lamella.core.errors import UserError
@@ -60,7 +62,8 @@ class RunFolder:
             for folder in ("checkpoints", "panels", "scores", "tensorboard"):
                 (beside / folder).mkdir()
             if path.exists():
-                shutil.rmtree(path)
+                with cls(path).locked():
+                    shutil.rmtree(path)
         return cls(path)
 
     @classmethod
@@ -93,6 +96,26 @@ class RunFolder:
     def record(self, **facts: Any) -> None:
         """Add facts to the provenance, replacing those of the same name."""
         write_json(self.path / "provenance.json", {**self.provenance(), **facts})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training into this run; the system drops the lock of a killed one."""
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise UserError(f"another process is training run {self.name!r}; wait for it or stop it") from None
+
+    def state(self) -> str:
+        """``new``, ``running``, ``killed``, ``finished``, ``stopped`` or ``failed``."""
+        state = self.provenance().get("state", "new")
+        if state != "running" or not (self.path / ".lock").exists():
+            return state
+        try:
+            with self.locked():
+                return "killed"
+        except UserError:
+            return "running"
 
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints that are there."""

@@ -67,19 +67,21 @@ def fit(
     Raises UserError for a device that is not there, phases that do not fit the net, or a loss that is no longer finite.
     """
     kind, devices = accelerator(config)
-    start = _begin(run, resume)
-    if start >= config.steps:
-        return Outcome(start, "finished")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     task.net.train()
     if config.compile:
         task.compile()
-    num_devices = devices if isinstance(devices, int) else len(devices)
     with ExitStack() as stack:
         journal = meter = None
         if is_first_process():
+            stack.enter_context(run.locked())
+        start = _begin(run, resume)
+        if start >= config.steps:
+            return Outcome(start, "finished")
+        if is_first_process():
             stack.enter_context(_recording_failure(run))
+            num_devices = devices if isinstance(devices, int) else len(devices)
             journal = stack.enter_context(Journal(run, start))
             total = (config.steps - start) * config.batch_size * num_devices
             meter = stack.enter_context(progress(f"train {run.name}", total, "samples"))
@@ -87,9 +89,9 @@ def fit(
         steps = Steps(run, config, Limits(config), validation, journal, meter)
         trainer = _trainer(run, config, steps, kind, devices)
         _fit(trainer, Learner(task, samples, config, seed), run.checkpoint_path("last") if start else None)
-    outcome = Outcome(trainer.global_step, steps.reason or "finished")
-    if journal:
-        _conclude(run, outcome, steps.limits)
+        outcome = Outcome(trainer.global_step, steps.reason or "finished")
+        if journal:
+            _conclude(run, outcome, steps.limits)
     return outcome
 
 
@@ -106,7 +108,7 @@ def _begin(run: RunFolder, resume: bool) -> int:
     if has_checkpoint and not resume:
         raise UserError(f"run {run.name!r} has checkpoints already; go on with it by --resume or choose another --name")
     start = int(read_checkpoint(run.checkpoint("last"))["global_step"]) if has_checkpoint else 0
-    if resume and is_first_process():
+    if resume and start and is_first_process():
         run.record(resumed=[*run.provenance().get("resumed", []), provenance(step=start)])
     return start
 
@@ -145,6 +147,7 @@ def _fit(trainer: Trainer, learner: Learner, checkpoint: Path | None) -> None:
 
 @contextmanager
 def _recording_failure(run: RunFolder) -> Iterator[None]:
+    run.record(state="running", reason=None)
     try:
         yield
     except Exception as error:
