@@ -251,7 +251,7 @@ class DaskPool:
 
 
 def _outcome(future: Any) -> Failure | None:
-    if future.status == "finished":
+    if future.status in ("finished", "lost"):  # lost: it was done, and then the worker that held its answer died
         return None
     if future.status != "error":
         raise UserError("the cluster's scheduler is gone; what is done is kept: run the same command again")
