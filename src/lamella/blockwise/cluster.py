@@ -38,6 +38,8 @@ from lamella.core.progress import progress
 _CONNECT_S = 30.0  # to reach a scheduler, and for a first worker to show up where none has to be queued for
 _FLYING_PER_THREAD = 4  # blocks under way per worker thread: enough that none waits for the next block
 _EXIT_TIMED_OUT = 75
+# Ctrl-C reaches all processes of a terminal; the workers leave it to this one, which stops them in order
+_LEAVE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _ANY_PORT = ":0"  # for Dask's status page, so that several clusters can run on one machine
 
 
@@ -51,7 +53,7 @@ class LocalCluster(Config):
     def build(self) -> Any:
         memory = {"memory_limit": self.memory} if self.memory else {}
         options = {"n_workers": self.workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL, **memory}
-        return distributed.LocalCluster(**options, dashboard_address=_ANY_PORT)
+        return distributed.LocalCluster(**options, dashboard_address=_ANY_PORT, preload=_LEAVE_CTRL_C)
 
 
 class Scheduler(Config):
