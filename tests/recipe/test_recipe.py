@@ -97,6 +97,12 @@ def test_resume_takes_the_same_recipe_only(runs, archive):
         train(tiny(archive), "first", runs=runs, resume=True, parent="first")
 
 
+def test_a_run_does_not_replace_its_parent(runs, archive):
+    with pytest.raises(UserError, match="cannot replace the run it starts from"):
+        train(tiny(archive), "first", runs=runs, parent="first", overwrite=True)
+    assert load_run("first", runs=runs)
+
+
 def test_resume_before_the_first_checkpoint_takes_the_same_parent_only(runs, archive, tmp_path):
     shutil.copytree(runs / "first", tmp_path / "first")
     whole, _ = train(tiny(archive), "child", runs=tmp_path, parent="first")

@@ -39,3 +39,4 @@ def test_follower_takes_small_changes_for_none(mode, expected):
     follower = Follower(Monitor(metric="score", mode=mode, min_change=0.5))
     assert [follower.observe({"score": value}) for value in (5.0, 4.0, 4.2, 6.0)] == expected
     assert follower.observe({}) is None
+    assert follower.observe({"score": float("nan")}) is False

@@ -15,7 +15,7 @@ from lamella.runs.folder import check_name, is_run
 from lamella.runs.history import differences
 from lamella.train.batches import HeldOut, Samples
 from lamella.train.checkpoints import Loaded, digest, load_weights, read_checkpoint, weights
-from lamella.train.config import accelerator
+from lamella.train.config import accelerator, is_first_process
 from lamella.train.task import Task
 
 if TYPE_CHECKING:
@@ -85,21 +85,23 @@ def train(
     ``resume`` goes on with the run of that name where it stopped, and starts it if there is none. The recipe must then be the
     run's own, but for where it runs and for how long.
     """
-    from lamella.train.fit import fit, is_first_process
-
     run = RunFolder(Path(runs) / name)
     resume = resume and is_run(run.path)
     if resume:
         parent = _check_resume(recipe, run, parent)
-    elif is_first_process():
+    elif is_first_process(recipe.trainer):
         check_name(name, runs, overwrite=overwrite)
     training = prepare(recipe, parent=parent, runs=runs)
-    if not resume and is_first_process():
+    if training.parent and training.parent.run.path.resolve() == run.path.resolve():
+        raise UserError(f"run {name!r} cannot replace the run it starts from; choose another --name")
+    if not resume and is_first_process(recipe.trainer):
         facts: dict[str, Any] = {"seed": recipe.seed}
         if training.parent and training.loaded:
             facts["parent"] = training.parent.record(run, training.loaded)
             print(f"weights of {training.parent}: {training.loaded.summary()}", file=sys.stderr)
         run = RunFolder.create(name, recipe.to_dict(), runs=runs, overwrite=overwrite, **facts)
+    from lamella.train.fit import fit
+
     outcome = fit(
         training.task,
         training.samples,

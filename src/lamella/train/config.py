@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Literal
 
@@ -92,3 +93,10 @@ def accelerator(config: TrainerConfig) -> tuple[str, list[int] | int]:
         there = f"GPUs 0 to {num_gpus - 1}" if num_gpus else "no GPU"
         raise UserError(f"device {config.device!r} is not here: this machine has {there}; use trainer.device=cpu")
     return kind, chosen
+
+
+def is_first_process(config: TrainerConfig) -> bool:
+    """Whether this process writes. With several GPUs each has a process, and all but the first only compute."""
+    if "," not in config.device:
+        return True
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))

@@ -8,7 +8,6 @@ stopped or killed at any moment and resumed therefore ends with the weights of a
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from lamella.core.errors import UserError
 from lamella.core.progress import progress
@@ -26,7 +26,7 @@ from lamella.core.rng import stream
 from lamella.runs import RunFolder
 from lamella.train.batches import HeldOut, Samples
 from lamella.train.checkpoints import read_checkpoint
-from lamella.train.config import TrainerConfig, accelerator
+from lamella.train.config import TrainerConfig, accelerator, is_first_process
 from lamella.train.journal import Journal
 from lamella.train.learner import Learner
 from lamella.train.limits import Limits
@@ -74,12 +74,13 @@ def fit(
         task.compile()
     with ExitStack() as stack:
         journal = meter = None
-        if is_first_process():
+        writes = is_first_process(config)
+        if writes:
             stack.enter_context(run.locked())
-        start = _begin(run, resume)
+        start = _begin(run, resume, writes)
         if start >= config.steps:
             return Outcome(start, "finished")
-        if is_first_process():
+        if writes:
             stack.enter_context(_recording_failure(run))
             num_devices = devices if isinstance(devices, int) else len(devices)
             journal = stack.enter_context(Journal(run, start))
@@ -102,19 +103,20 @@ def seeded(build: Callable[[], T], seed: int) -> T:
         return build()
 
 
-def _begin(run: RunFolder, resume: bool) -> int:
+def _begin(run: RunFolder, resume: bool, writes: bool) -> int:
     """The step to start from; notes a resume in the run's record."""
     has_checkpoint = "last" in run.checkpoints()
     if has_checkpoint and not resume:
         raise UserError(f"run {run.name!r} has checkpoints already; go on with it by --resume or choose another --name")
     start = int(read_checkpoint(run.checkpoint("last"))["global_step"]) if has_checkpoint else 0
-    if resume and start and is_first_process():
+    if resume and start and writes:
         run.record(resumed=[*run.provenance().get("resumed", []), provenance(step=start)])
     return start
 
 
 def _trainer(run: RunFolder, config: TrainerConfig, steps: Steps, kind: str, devices: list[int] | int) -> Trainer:
     several = not isinstance(devices, int) and len(devices) > 1
+    alone = [] if several else [LightningEnvironment()]  # else it would take part in any cluster job it finds itself in
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return Trainer(
         accelerator=kind,
@@ -125,7 +127,7 @@ def _trainer(run: RunFolder, config: TrainerConfig, steps: Steps, kind: str, dev
         max_epochs=-1,
         gradient_clip_val=config.clip,
         callbacks=[steps],
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), *alone],
         default_root_dir=run.path,
         logger=False,
         enable_checkpointing=False,
@@ -164,8 +166,3 @@ def _conclude(run: RunFolder, outcome: Outcome, limits: Limits) -> None:
         seconds=round(limits.seconds, 1),
         cpu_seconds=round(limits.cpu_seconds, 1),
     )
-
-
-def is_first_process() -> bool:
-    """Whether this process writes; those that Lightning or a cluster starts beside it do not."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,12 +41,12 @@ class Follower:
         self.since = 0
 
     def observe(self, metrics: Mapping[str, Any]) -> bool | None:
-        """Take in one row of metrics: True if improved, False if not, None if the row lacks the metric."""
+        """Take in one row of metrics: True if improved, False if not (or no number), None if the row lacks the metric."""
         value = metrics.get(self.monitor.metric)
         if value is None:
             return None
         sign = 1 if self.monitor.mode == "min" else -1
-        better = self.best is None or sign * (self.best - value) > self.monitor.min_change
+        better = math.isfinite(value) and (self.best is None or sign * (self.best - value) > self.monitor.min_change)
         self.best, self.since = (float(value), 0) if better else (self.best, self.since + 1)
         return better
 
