@@ -35,7 +35,7 @@ class ConvertSettings(Config):
     )
     voxel_size: str | None = Field(None, description="z,y,x size of a voxel, where the source does not say or is wrong")
     unit: str | None = Field(None, description="unit of the voxel size, as nm [default: the source's]")
-    block_mib: float = Field(16.0, gt=0, description="MiB that a block reads; memory holds several blocks")
+    block_mib: float = Field(8.0, gt=0, description="MiB that a block reads; memory holds several blocks")
     kind: str | None = Field(
         None, description="format to write, where the name does not tell: precomputed, tiff-folder …"
     )
