@@ -6,19 +6,23 @@ error and exits with code 2; ``--debug`` shows the traceback.
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cyclopts import App, CycloptsError
 
 import lamella
 from lamella.core.errors import UserError
 
-app = App(name="lamella", help=lamella.__doc__, version=lamella.__version__, help_format="markdown")
-
 # verb: (module:function, line in the help); imported when the verb is called
 _VERBS = {
-    "demo": ("lamella.cli.demo:demo", "Train, align and score a synthetic stack (or a folder of yours), with a report."),
+    "demo": (
+        "lamella.cli.demo:demo",
+        "Train, align and score a synthetic stack (or a folder of yours), with a report.",
+    ),
     "info": ("lamella.cli.info:info", "Print what a volume, archive or folder holds."),
     "convert": ("lamella.cli.convert:convert", "Copy a volume into another format, with mips."),
     "train": ("lamella.cli.train:train", "Train a network from a recipe."),
@@ -48,13 +52,34 @@ _GROUPS = {
     ),
 }
 
-for _name, (_target, _help) in _VERBS.items():
-    app.command(_target, name=_name, help=_help)
-for _group, (_group_help, _verbs) in _GROUPS.items():
-    _sub = App(name=_group, help=_group_help)
-    for _name, (_target, _help) in _verbs.items():
-        _sub.command(_target, name=_name, help=_help)
-    app.command(_sub)
+
+def build_app(words: Sequence[str] = ()) -> App:
+    """The command line for ``words``. Only the verb that they name takes its help from its own docstring: the others show
+    the line above, so that listing them imports nothing.
+    """
+    app = App(name="lamella", help=lamella.__doc__, version=lamella.__version__, help_format="markdown")
+    _add(app, _VERBS, words[:1])
+    for group, (help_, verbs) in _GROUPS.items():
+        sub = App(name=group, help=help_)
+        _add(sub, verbs, words[1:2] if list(words[:1]) == [group] else ())
+        app.command(sub)
+    return app
+
+
+def _add(app: App, verbs: Mapping[str, tuple[str, str]], called: Sequence[str]) -> None:
+    for name, (target, line) in verbs.items():
+        if name in called:
+            app.command(target, name=name, help_epilogue=_examples(target))
+        else:
+            app.command(target, name=name, help=line)
+
+
+def _examples(target: str) -> str:
+    """The Examples section of a verb's docstring, which the help would leave out."""
+    module, _, name = target.partition(":")
+    text = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    _, found, rest = text.partition("Examples\n--------\n")
+    return "**Examples**\n\n" + re.split(r"\n\n\w+\n---", rest)[0] if found else ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     words = [w for w in words if w != "--debug"]
     try:
-        app(words, exit_on_error=False, print_error=True)
+        build_app(words)(words, exit_on_error=False, print_error=True)
     except CycloptsError:
         sys.exit(2)
     except UserError as error:

@@ -34,24 +34,27 @@ from lamella.ops.field import compose, finer, rescale, warp
 
 Image = Float[Tensor, "b 1 h w"]
 Encoding = Float[Tensor, "b c h w"]
-Encodings = dict[int, Float[Tensor, "b c h w"]]
+Encodings = dict[int, Float[Tensor, "b _ _ _"]]
+Fields = dict[int, Float[Tensor, "b 2 _ _"]]
 Field = Float[Tensor, "b 2 h w"]
 
 
 class AlignerConfig(Config):
-    """The siamese pyramid's shape. Defaults follow the seed except for kernel size and correlation (see docs/align.md)."""
+    """The siamese pyramid's shape. The original is levels 7, skip 0, kernel 7, correlation 0, norm none."""
 
     kind: Literal["siamese_pyramid"] = "siamese_pyramid"
     levels: int = Setting(
-        7, ge=1, le=12, description="levels of the pyramid; displacements up to about 2^levels pixels"
+        6, ge=1, le=12, description="levels of the pyramid; displacements up to about 2^levels pixels"
     )
-    skip: int = Setting(1, ge=0, description="finest levels that are not computed, only interpolated")
+    skip: int = Setting(2, ge=0, description="finest levels that are not computed, only interpolated")
     features: int = Setting(12, ge=1, description="maps of the finest encoder")
     features_step: int = Setting(6, ge=0, description="maps added per level")
     channels: tuple[int, ...] = Setting((32, 64, 32, 16), description="maps between the convolutions of an aligner")
-    kernel: int = Setting(7, ge=1, description="side of the aligner's kernels, odd")
-    correlation: int = Setting(0, ge=0, le=8, description="radius in pixels of the correlation given to the aligner")
-    norm: Literal["batch", "none"] = Setting("none", description="normalisation of the encodings, by stored statistics")
+    kernel: int = Setting(5, ge=1, description="side of the aligner's kernels, odd")
+    correlation: int = Setting(3, ge=0, le=8, description="radius in pixels of the correlation given to the aligner")
+    norm: Literal["batch", "none"] = Setting(
+        "batch", description="normalisation of the encodings, by stored statistics"
+    )
     passes: int = Setting(1, ge=1, description="times each aligner is applied, each to the result of the last")
 
     @model_validator(mode="after")
@@ -82,7 +85,7 @@ class Encoder(nn.Module):
             nn.BatchNorm2d(channels_out, affine=False) if norm == "batch" else nn.LeakyReLU(0.01),
         )
 
-    def forward(self, x: Encoding) -> Encoding:
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Encoding:
         return self.layers(x)
 
 
@@ -173,12 +176,12 @@ class SiamesePyramid(nn.Module):
             x = encodings[level] = self.encoders[str(level)](x)
         return encodings
 
-    def align(self, source: Encodings, target: Encodings, stop_level: int | None = None) -> dict[int, Field]:
+    def align(self, source: Encodings, target: Encodings, stop_level: int | None = None) -> Fields:
         """Fields by level, from the coarsest down to ``stop_level`` (the finest computed), each in pixels of its level."""
         first, last = self.config.levels - 1, max(self.config.skip, stop_level or 0)
         coarsest = target[first]
         field = coarsest.new_zeros(coarsest.shape[0], 2, *coarsest.shape[-2:])
-        fields: dict[int, Field] = {}
+        fields: Fields = {}
         for level in range(first, last - 1, -1):
             if fields:
                 field = finer(field, (target[level].shape[-2], target[level].shape[-1]))
@@ -191,6 +194,11 @@ class SiamesePyramid(nn.Module):
         """One application of a level's aligner to the field so far."""
         residual = self.aligners[str(level)](warp(source, field), target, field)
         return compose(field, residual)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile encoders and aligners one by one: training calls them rather than the whole net."""
+        for module in (*self.encoders.values(), *self.aligners.values()):
+            module.compile(*args, **kwargs)
 
     def forward(self, source: Image, target: Image) -> Field:
         """The field on the target grid, in pixels of the images, that aligns ``source`` to ``target``."""
@@ -205,7 +213,7 @@ class SiamesePyramid(nn.Module):
         return sum((4 + reach * self.config.passes) * 2**i for i in levels)
 
 
-def fold_pixels(image: Image, levels: int) -> Float[Tensor, "b c h w"]:
+def fold_pixels(image: Image, levels: int) -> Float[Tensor, "b c h2 w2"]:
     """Blocks of 2^levels × 2^levels pixels as channels; an incomplete block at the end continues the edge."""
     block = 2**levels
     h, w = image.shape[-2:]

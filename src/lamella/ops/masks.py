@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from lamella.ops.field import warp
 
@@ -21,7 +21,11 @@ Map = Float[Tensor, "b c h w"]
 
 def dilate(mask: Map, radius: int) -> Map:
     """The largest value within ``radius`` pixels (a square neighbourhood)."""
-    return F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius) if radius > 0 else mask
+    if radius == 0:
+        return mask
+    side = 2 * radius + 1
+    rows = F.max_pool2d(mask, (side, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(rows, (1, side), stride=1, padding=(0, radius))
 
 
 def erode(mask: Map, radius: int) -> Map:
@@ -46,8 +50,11 @@ def ternary(inside: Map, near_radius: int) -> Map:
 
 
 def warp_mask(mask: Map, field: Float[Tensor, "b 2 h w"]) -> Map:
-    """A ternary mask moved by a field. Values are rounded up, so that a crack thinner than a pixel does not vanish."""
-    return (warp(mask, field, padding="border") - 1e-4).ceil().clamp_min(0)
+    """A ternary mask moved by a field. Each pixel takes the highest value that it touches, so no crack is too thin to stay."""
+    touched = [
+        (warp((mask >= value).to(mask.dtype), field, padding="border") > 1e-4).to(mask.dtype) for value in (1, 2)
+    ]
+    return touched[0] + touched[1]
 
 
 def present(image: Map, hole_radius: int = 0) -> Map:

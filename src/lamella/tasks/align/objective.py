@@ -83,7 +83,7 @@ class Pair:
         return Pair(images[0], images[1], pair.source_valid, pair.target_valid, pair.source_mask, pair.target_mask)
 
 
-def _mean_of_present(image: Map, valid: Map) -> Map:
+def _mean_of_present(image: Map, valid: Map) -> Float[Tensor, "b 1 h2 w2"]:
     share = halve(valid)
     return torch.where(share > 0, halve(image * valid) / share.clamp_min(1e-6), halve(image))
 
@@ -94,7 +94,9 @@ def _moments(image: Map, valid: Map) -> tuple[Tensor, Tensor]:
     return mean, (((image - mean) ** 2 * valid).sum((-2, -1), keepdim=True) / mass).clamp_min(1e-8).sqrt()
 
 
-def _restore_range(coarse: Map, coarse_valid: Map, fine: Map, fine_valid: Map) -> Map:
+def _restore_range(
+    coarse: Map, coarse_valid: Map, fine: Float[Tensor, "b 1 hf wf"], fine_valid: Float[Tensor, "b 1 hf wf"]
+) -> Map:
     """``coarse`` stretched to the standard deviation of ``fine`` about its own mean."""
     mean, std = _moments(coarse, coarse_valid)
     _, wanted = _moments(fine, fine_valid)

@@ -24,7 +24,7 @@ from torch import Tensor
 from lamella.core.config import Config
 from lamella.data.augment import Imaging, Specimen, augment, default_imaging, default_specimen
 from lamella.data.sample import Sample
-from lamella.nets.aligner import AlignerConfig, Encodings, SiamesePyramid
+from lamella.nets.aligner import AlignerConfig, Encodings, Fields, SiamesePyramid
 from lamella.ops.field import coarser, compose, halve, rotate180
 from lamella.tasks.align import objective
 from lamella.tasks.align.objective import SimilarityTerm, SmoothnessTerm
@@ -33,7 +33,8 @@ from lamella.tasks.align.sample import DEFORMED, SOURCE, TARGET, AlignSample, Kn
 from lamella.tasks.align.schedule import LevelByLevel, Together
 from lamella.train.task import Phase, Task
 
-Fields = dict[int, Tensor]
+
+_PATIENCE = 500  # steps that a new net may take before it moves anything
 
 
 class ConsensusTerm(Config):
@@ -89,6 +90,9 @@ class AlignTask(Task):
         self._steps = steps
         return self.config.schedule.phases(self.config.net, steps)
 
+    def compile(self) -> None:
+        self.net.compile()
+
     def sample(self, batch: Sample, rng: np.random.Generator, training: bool) -> AlignSample:
         config = self.config
         num_identical = round(config.known.share * batch.batch)
@@ -114,12 +118,11 @@ class AlignTask(Task):
         return draw_panels(self.net, sample, self.config)
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
-        if metrics.get("moved", 1.0) > 0.02:
+        if metrics.get("moved", 1.0) > 0.02 or metrics.get("step", 0) < _PATIENCE:
             return None
         return (
             f"the net gives a zero field (mean length {metrics['moved']:.3g} px). This is rarely recovered from: lower "
-            "task.smoothness.weight or trainer.learning_rate and start again; only the first few hundred steps of a new net "
-            "may look so"
+            "task.smoothness.weight or trainer.learning_rate and start again"
         )
 
     def _weights(self, progress: float) -> dict[str, float]:
