@@ -90,9 +90,6 @@ class AlignTask(Task):
         self._steps = steps
         return self.config.schedule.phases(self.config.net, steps)
 
-    def compile(self) -> None:
-        self.net.compile()
-
     def sample(self, batch: Sample, rng: np.random.Generator, training: bool) -> AlignSample:
         config = self.config
         num_identical = round(config.known.share * batch.batch)

@@ -1,0 +1,55 @@
+"""An aligner as a method of a registration benchmark: two sections in, a field out; a stack in, its fields out.
+
+The run is named by ``LAMELLA_RUN`` (a folder, or RUN:CHECKPOINT). ``BENCH_THREADS`` sets the threads (1). Fields are float32
+(2, y, x), (dy, dx) in pixels on the fixed grid: moving(p + field(p)) matches fixed(p).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lamella.blockwise import Executor
+from lamella.core.box import Box
+from lamella.core.volume import Meta
+from lamella.io import create_volume, open_volume
+from lamella.ops.field import rescale
+from lamella.recipe.aligner import load_estimator
+from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.settings import AlignSettings
+from lamella.tasks.align.volume import align_volume
+
+torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
+SETTINGS = AlignSettings(
+    passes=int(os.environ.get("LAMELLA_PASSES", "1")), flip=os.environ.get("LAMELLA_FLIP", "1") == "1", tile=2048
+)
+
+
+@cache
+def estimator() -> Estimator:
+    return load_estimator(os.environ["LAMELLA_RUN"], SETTINGS, device="cpu")[0]
+
+
+def pair(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The field of one pair."""
+    return estimator().pair(moving, fixed)
+
+
+def volume(sections: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The fields (z, 2, y, x) of a stack, as ``lamella align`` writes them; the first is zero."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stack.ome.zarr"
+        box = Box.of(sections.shape)
+        create_volume(str(path), box=box, dtype=sections.dtype, meta=Meta.plain("zyx"))[0].write(box, sections)
+        out = str(Path(folder) / "aligned.ome.zarr")
+        paths = align_volume(open_volume(str(path)), out, estimator(), SETTINGS, executor=Executor(workers=1))
+        stored = open_volume(paths.fields)
+        coarse = torch.from_numpy(stored.read(stored.box)).movedim(0, 1)
+        size = (sections.shape[1], sections.shape[2])
+        return rescale(coarse, estimator().fine_levels, size).numpy()
