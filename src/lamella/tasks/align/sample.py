@@ -71,6 +71,14 @@ class AlignSample:
     num_identical: int
 
 
+def trimmed(sample: Sample, share: float) -> Sample:
+    """The middle of a sample, ``share`` of each side."""
+    height, width = (max(1, round(share * n)) for n in sample.space)
+    y, x = (sample.space[0] - height) // 2, (sample.space[1] - width) // 2
+    middle = {name: layer.tensor[..., y : y + height, x : x + width] for name, layer in sample.items()}
+    return sample.with_tensors(**middle)
+
+
 def neighbours(sample: Sample, rng: np.random.Generator, num_identical: int) -> Sample:
     """Of each sample's window keep one adjacent pair in random order; the first ``num_identical`` get the source twice."""
     sections = sample[SECTIONS].tensor

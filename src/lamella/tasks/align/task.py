@@ -29,10 +29,9 @@ from lamella.ops.field import coarser, compose, halve, rotate180
 from lamella.tasks.align import objective
 from lamella.tasks.align.objective import SimilarityTerm, SmoothnessTerm
 from lamella.tasks.align.panels import draw_panels
-from lamella.tasks.align.sample import DEFORMED, SOURCE, TARGET, AlignSample, KnownFields, neighbours, prepare
+from lamella.tasks.align.sample import DEFORMED, SOURCE, TARGET, AlignSample, KnownFields, neighbours, prepare, trimmed
 from lamella.tasks.align.schedule import LevelByLevel, Together
 from lamella.train.task import Phase, Task
-
 
 _PATIENCE = 500  # steps that a new net may take before it moves anything
 
@@ -71,6 +70,9 @@ class AlignConfig(Config):
     schedule: Annotated[Together | LevelByLevel, Setting(discriminator="kind")] = Together()
     specimen: tuple[Specimen, ...] = default_specimen()
     imaging: tuple[Imaging, ...] = default_imaging()
+    trim: float = Setting(
+        0.706, gt=0, le=1, description="share of a window's side that is kept: turning it leaves empty corners outside"
+    )
 
     def build(self) -> AlignTask:
         return AlignTask(self)
@@ -95,7 +97,7 @@ class AlignTask(Task):
         num_identical = round(config.known.share * batch.batch)
         if training:
             batch = augment(batch, config.specimen, rng)
-        pairs = neighbours(batch, rng, num_identical)
+        pairs = neighbours(trimmed(batch, config.trim), rng, num_identical)
         return prepare(pairs, config.imaging if training else (), config.known, rng, num_identical)
 
     def loss(self, sample: AlignSample, step: int) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from lamella.tasks.align.specimen.noise import smooth_noise
 from lamella.tasks.align.specimen.tissue import Anatomy, Tissue
 
 _CYTOPLASM, _MEMBRANE = 0.66, 0.13
-_PERSISTENCE = 0.45  # of cytoplasm texture, from one section to the next
+_PERSISTENCE = 0.25  # of cytoplasm texture, from one section to the next
 
 
 @dataclass(frozen=True)

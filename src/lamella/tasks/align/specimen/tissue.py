@@ -21,6 +21,7 @@ from lamella.core.rng import stream
 from lamella.tasks.align.specimen.noise import smooth_noise
 
 _SPACING = 31.0  # px between discs before they are displaced
+_REST = 60.0  # px over which the mean motion of neurites is zero
 _DEPTHS = (-0.33, 0.0, 0.33)  # fractions of a section
 _NEIGHBOURS = 6  # discs compared at each pixel
 _STRIDE = 2  # walls are wide enough to be computed at half the pixels and enlarged
@@ -57,14 +58,16 @@ def grow(seed: int, num_sections: int, shape: tuple[int, int], speed: float) -> 
     rng = stream(seed, "specimen", "tissue")
     base = _scatter(rng, shape)
     n, depth = len(base), num_sections + 2
-    velocity = ndi.gaussian_filter1d(rng.standard_normal((depth + 24, n, 2)), 2.5, axis=0)[12:-12]
-    velocity *= speed / np.sqrt(2) / velocity.std() * rng.lognormal(-0.2, 0.5, (1, n, 1))
-    path = np.cumsum(velocity, axis=0)
     radius = np.where(rng.random(n) < 0.16, rng.uniform(26, 66, n), rng.uniform(4, 22, n))
+    velocity = ndi.gaussian_filter1d(rng.standard_normal((depth + 24, n, 2)), 2.5, axis=0)[12:-12]
+    velocity = _at_rest(velocity * rng.lognormal(-0.2, 0.5, (1, n, 1)), base, radius)
+    velocity *= speed / np.sqrt(2) / velocity.std()
+    path = np.cumsum(velocity, axis=0)
     breathing = ndi.gaussian_filter1d(rng.standard_normal((depth + 24, n)), 2.5, axis=0)[12:-12]
     step = 8
     coarse = (depth, 2, *(-(-s // step) + 4 for s in shape))
-    bend = 12 * smooth_noise(rng, coarse, (3.5, 0.0, 4.5, 4.5)) + 6.5 * smooth_noise(rng, coarse, (2.5, 0.0, 1.8, 1.8))
+    bend = 12 * smooth_noise(rng, coarse, (16.0, 0.0, 4.5, 4.5)) + 6.5 * smooth_noise(rng, coarse, (8.0, 0.0, 1.8, 1.8))
+    bend += 2.2 * smooth_noise(rng, coarse, (0.8, 0.0, 1.4, 1.4))  # membranes undulate from section to section
     return Tissue(
         shape,
         base + path - path[depth // 2],
@@ -98,6 +101,20 @@ def _scatter(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.flo
     axes = [np.arange(-2 * _SPACING, n + 2 * _SPACING, _SPACING) for n in shape]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     return grid + rng.uniform(-0.6, 0.6, grid.shape) * _SPACING
+
+
+def _at_rest(
+    velocity: NDArray[np.float64], base: NDArray[np.float64], radius: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Velocities (z, disc, 2) less the mean of the discs around each: neurites go their own ways, the tissue stays.
+
+    Without this nothing could tell the tissue's own motion from a deformation of the section, and the truth would not be one.
+    """
+    tree = cKDTree(base)
+    weight = tree.sparse_distance_matrix(tree, 3 * _REST, output_type="coo_matrix").tocsr()
+    weight.data = np.exp(-0.5 * (weight.data / _REST) ** 2) * ((radius + _SPACING / 3) ** 2)[weight.indices]
+    total = np.asarray(weight.sum(axis=1))
+    return velocity - np.stack([(weight @ step) / total for step in velocity])
 
 
 def _join(rng: np.random.Generator, base: NDArray[np.float64]) -> NDArray[np.intp]:
