@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,15 +10,15 @@ from torch import Tensor
 from lamella.nets.aligner import SiamesePyramid
 from lamella.ops import masks
 from lamella.ops.field import warp
+from lamella.tasks.align.objective import SimilarityTerm, SmoothnessTerm
 from lamella.tasks.align.sample import DEFORMED, TARGET, AlignSample
 from lamella.view import pictures
 
-if TYPE_CHECKING:
-    from lamella.tasks.align.task import AlignConfig
-
 
 @torch.no_grad()
-def draw_panels(net: SiamesePyramid, sample: AlignSample, config: AlignConfig) -> dict[str, bytes]:
+def draw_panels(
+    net: SiamesePyramid, sample: AlignSample, similarity: SimilarityTerm, smoothness: SmoothnessTerm
+) -> dict[str, bytes]:
     """``pair.png``: deformed source, target, aligned source and what remains between them; ``field.png``: field, known field,
     distance to what is known, weights of the two penalties; ``flicker.gif``: target and aligned source in turn.
     """
@@ -32,7 +30,7 @@ def draw_panels(net: SiamesePyramid, sample: AlignSample, config: AlignConfig) -
     known = sample.known[-1:]
     error = (field - known).square().sum(1).sqrt()[0]
     limit = max(pictures.longest(_array(known[0])), 1.0)
-    similar, smooth = _weights(sample, field, config)
+    similar, smooth = _weights(sample, similarity, smoothness)
     return {
         "pair.png": pictures.png(pictures.beside([before, wanted, after, pictures.heat(difference, 0.5)])),
         "field.png": pictures.png(
@@ -51,17 +49,15 @@ def draw_panels(net: SiamesePyramid, sample: AlignSample, config: AlignConfig) -
 
 
 def _weights(
-    sample: AlignSample, field: Tensor, config: AlignConfig
+    sample: AlignSample, similarity: SimilarityTerm, smoothness: SmoothnessTerm
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights of similarity and smoothness for the last pair, as the loss has them for the undeformed source."""
     pair = sample.pair
     valid = pair.target_valid[-1:]
     source_mask = None if pair.source_mask is None else pair.source_mask[-1:]
     target_mask = None if pair.target_mask is None else pair.target_mask[-1:]
-    similar = masks.similarity_weights(
-        target_mask, source_mask, valid, near=config.similarity.near, inside=config.similarity.inside
-    )
-    term = config.smoothness
+    similar = masks.similarity_weights(target_mask, source_mask, valid, near=similarity.near, inside=similarity.inside)
+    term = smoothness
     smooth = masks.smoothness_weights(source_mask, valid, near=term.near, inside=term.inside, radius=term.radius)
     return _array(similar[0, 0]), _array(smooth[0, 0])
 

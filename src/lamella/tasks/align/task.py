@@ -114,7 +114,7 @@ class AlignTask(Task):
         return self.loss(sample, self._steps)
 
     def panels(self, sample: AlignSample) -> dict[str, bytes]:
-        return draw_panels(self.net, sample, self.config)
+        return draw_panels(self.net, sample, self.config.similarity, self.config.smoothness)
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
         if metrics.get("moved", 1.0) > 0.02 or metrics.get("step", 0) < _PATIENCE:
