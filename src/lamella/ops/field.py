@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 Field = Float[Tensor, "b 2 h w"]
 Padding = Literal["zeros", "border", "reflection"]
@@ -45,7 +45,7 @@ def warp(
     The field may be smaller or larger than the image: its pixel (0, 0) looks from the image's pixel (0, 0).
     """
     h, w = image.shape[-2:]
-    where = identity_grid(*field.shape[-2:], like=field) + field
+    where = identity_grid(field.shape[-2], field.shape[-1], like=field) + field
     size = torch.tensor([h, w], dtype=field.dtype, device=field.device).view(1, 2, 1, 1)
     unit = (2 * where + 1) / size - 1
     grid = unit.flip(1).permute(0, 2, 3, 1)
@@ -88,7 +88,7 @@ def rescale(field: Field, levels: int, size: tuple[int, int]) -> Float[Tensor, "
     for _ in range(-levels):
         field = coarser(field)
     for level in range(levels - 1, -1, -1):
-        field = finer(field, tuple(-(-n // 2**level) for n in size))  # type: ignore[arg-type]
+        field = finer(field, (-(-size[0] // 2**level), -(-size[1] // 2**level)))
     return field
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field as Setting
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from lamella.core.config import Config
 
