@@ -74,6 +74,11 @@ def align(
     from lamella.tasks.align.volume import align_volume
 
     estimator, facts = load_estimator(run, settings, mip=place.mip, device=place.device, runs=place.runs)
+    facts["mip"] = place.mip
     paths = align_volume(volume, out, estimator, settings, box=box, executor=executor, overwrite=overwrite, facts=facts)
     print(f"aligned volume: {paths.aligned}\nfields: {paths.fields}")
-    print(f"score it with: lamella evaluate alignment {paths.aligned} --source {source} --fields {paths.fields}")
+    where = "" if place.runs == Path("runs") else f" --runs {place.runs}"
+    print(
+        f"score it with: lamella evaluate alignment {paths.aligned} scores --source {source} --fields {paths.fields} "
+        f"--run {run}{where}"
+    )

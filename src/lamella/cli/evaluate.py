@@ -24,7 +24,8 @@ def alignment(
 ) -> None:
     """Score an aligned volume section by section: correlation of neighbours with its null, errors, folds, worst places.
 
-    Writes report.html, scores.json, sections.csv and worst.csv to OUT. An interrupted command goes on when it is repeated.
+    Writes report.html, scores.json, sections.csv and worst.csv to OUT; with --run the main figures are kept with that run, where
+    'lamella runs' shows them. An interrupted command goes on when it is repeated.
 
     Examples
     --------
@@ -43,16 +44,17 @@ def alignment(
     overwrite
         Replace scores that exist.
     """
-    from lamella.tasks.align.evaluate import evaluate_alignment, open_inputs
+    from lamella.tasks.align.evaluate import aligned_mip, evaluate_alignment, open_inputs
     from lamella.tasks.align.evaluation_report import headlines, write_report
 
     inputs = open_inputs(aligned, settings)
-    estimate = None
+    estimate, tried = None, None
     if settings.run is not None:
         from lamella.recipe.aligner import load_estimator
 
-        estimator, _ = load_estimator(
-            settings.run, AlignSettings(), mip=settings.mip, device=settings.device, runs=settings.runs
+        mip = aligned_mip(settings.source, inputs.aligned) if settings.source else settings.mip
+        estimator, tried = load_estimator(
+            settings.run, AlignSettings(), mip=mip, device=settings.device, runs=settings.runs
         )
         estimate = estimator.pair
     found = evaluate_alignment(
@@ -66,6 +68,11 @@ def alignment(
         overwrite=overwrite,
     )
     write_report(found, inputs, out / "report.html", {"settings": settings.to_dict()})
+    if tried is not None:
+        from lamella.runs import RunFolder
+
+        name = f"alignment_{out.resolve().name}"
+        RunFolder(Path(tried["run"])).score(name, {"checkpoint": tried["checkpoint"], **found.brief()})
     for figure in headlines(found):
         print(f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else ""))
     print(f"report: {out / 'report.html'}")

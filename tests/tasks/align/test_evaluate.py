@@ -15,7 +15,7 @@ from lamella.core.volume import Meta
 from lamella.io import create_volume, open_volume
 from lamella.ops.correlation import chunked_pearson
 from lamella.tasks.align import scores
-from lamella.tasks.align.evaluate import Inputs, evaluate_alignment
+from lamella.tasks.align.evaluate import Inputs, aligned_mip, evaluate_alignment
 from lamella.tasks.align.specimen.noise import smooth_noise
 
 SHAPE = (6, 90, 130)
@@ -179,6 +179,18 @@ def test_coarse_fields_are_read_at_the_images_mip(tmp_path):
     np.testing.assert_allclose(whole[:, 4:-4, 4:-4], expected[:, 4:-4, 4:-4], atol=1e-4)
     part = scores.FieldStack.of(volume, aligned).read(6, Box((20, 21), (33, 40)))
     np.testing.assert_allclose(part, whole[:, 13:26, 12:31], atol=1e-5)
+
+
+def test_the_source_is_read_at_the_mip_that_was_aligned(tmp_path):
+    sized = {"voxel_size": (40.0, 4.0, 4.0), "units": ("nanometer",) * 3}
+    create_volume(str(tmp_path / "s.zarr"), box=Box.of(SHAPE), dtype=np.uint8, meta=Meta.plain("zyx", **sized), mips=3)
+    for size, mip in [(4.0, 0), (16.0, 2)]:
+        meta = Meta.plain("zyx", voxel_size=(40.0, size, size), units=sized["units"])
+        (aligned,) = create_volume(str(tmp_path / f"{size}.zarr"), box=Box.of(SHAPE), dtype=np.uint8, meta=meta)
+        assert aligned_mip(str(tmp_path / "s.zarr"), aligned) == mip
+    (other,) = create_volume(str(tmp_path / "5.zarr"), box=Box.of(SHAPE), dtype=np.uint8, meta=Meta.plain("zyx"))
+    with pytest.raises(UserError, match="4 x 4, 8 x 8, 16 x 16; give the volume that was aligned"):
+        aligned_mip(str(tmp_path / "s.zarr"), other)
 
 
 def test_wrong_volumes_are_refused(volumes, tmp_path):

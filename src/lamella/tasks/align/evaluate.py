@@ -22,7 +22,7 @@ from lamella.core.errors import UserError
 from lamella.core.files import write_json, write_text
 from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
-from lamella.io import open_volume
+from lamella.io import describe, open_volume
 from lamella.ops.tally import Tally
 from lamella.tasks.align.evaluate_settings import EvaluateSettings
 from lamella.tasks.align.method_checks import Estimate, check_method
@@ -65,12 +65,35 @@ class Inputs:
 
 
 def open_inputs(aligned: str, settings: EvaluateSettings) -> Inputs:
-    """The volumes that ``settings`` name, opened at its mip."""
-    source, fields, truth = (
-        None if path is None else open_volume(path, mip=settings.mip)
-        for path in (settings.source, settings.fields, settings.truth)
+    """The volumes that ``settings`` name at its mip, the source at the mip that was aligned."""
+    volume = open_volume(aligned, mip=settings.mip)
+    fields, truth = (
+        None if path is None else open_volume(path, mip=settings.mip) for path in (settings.fields, settings.truth)
     )
-    return Inputs(open_volume(aligned, mip=settings.mip), source, fields, truth)
+    source = None
+    if settings.source is not None:
+        source = open_volume(settings.source, mip=aligned_mip(settings.source, volume))
+    return Inputs(volume, source, fields, truth)
+
+
+def aligned_mip(source: str, aligned: Volume) -> int:
+    """The mip of ``source`` whose voxels are as large as the aligned ones, in y and x; the only one, if there is but one."""
+    open_volume(source)  # the path's own mistakes are told first
+    datasets = describe(source).datasets
+    mips = datasets.get("") or next(iter(datasets.values()))
+    sizes = [mip.meta.voxel_size[-2:] for mip in mips]
+    wanted = aligned.meta.voxel_size[-2:]
+    fitting = [k for k, size in enumerate(sizes) if np.allclose(size, wanted)]
+    if not fitting and len(mips) > 1:
+        raise UserError(
+            f"voxels of {aligned.path} are {_size(wanted)} (y x), those of the mips of {source} "
+            f"{', '.join(map(_size, sizes))}; give the volume that was aligned"
+        )
+    return fitting[0] if fitting else 0
+
+
+def _size(lengths: Sequence[float]) -> str:
+    return " x ".join(f"{n:g}" for n in lengths)
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,22 @@ class Evaluation:
             if after is not None and null is not None:
                 figures[f"net {chunk}"] = {"mean": after.mean - null.mean}
         return {"figures": figures, "folded_percent": self.folded_percent, "method": self.method}
+
+    def brief(self) -> dict[str, Any]:
+        """The few values by which runs are compared."""
+        chunk = self.chunks[len(self.chunks) // 2]
+        values: dict[str, Any] = {
+            f"{name}_{chunk}": self.totals[f"{name} {chunk}"].mean
+            for name in ("before", "after", "null")
+            if f"{name} {chunk}" in self.totals
+        }
+        if "endpoint" in self.totals:
+            values["endpoint"] = {f"p{q}": self.totals["endpoint"].percentile(q) for q in (50, 95)}
+        if self.method is not None:
+            tried = self.method["forward_backward"]
+            values["method"] = {key: self.method[key] for key in ("after", "null", "net")}
+            values["method"]["forward_backward"] = {q: tried[q] for q in ("p50", "p95")}
+        return _finite({**values, "folded_percent": self.folded_percent})
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per section, for CSV and charts."""

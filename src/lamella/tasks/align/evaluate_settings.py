@@ -10,7 +10,9 @@ from lamella.core.config import Config
 class EvaluateSettings(Config):
     """Options of ``lamella evaluate alignment``."""
 
-    source: str | None = Field(None, description="the volume before alignment, to compare with")
+    source: str | None = Field(
+        None, description="the volume before alignment, to compare with, at the mip that was aligned"
+    )
     fields: str | None = Field(None, description="the fields that aligned it (c z y x), to count folds and for --truth")
     truth: str | None = Field(None, description="true fields (c z y x), NaN where a place has no counterpart")
     run: str | None = Field(
@@ -19,7 +21,7 @@ class EvaluateSettings(Config):
     runs: str = Field("runs", description="folder that holds the runs")
     chunk: str = Field("12,32,64", description="sides in px of the chunks that are correlated")
     border: int = Field(0, ge=0, description="pixels at the edge of every section to leave out")
-    mip: int = Field(0, ge=0, description="mip of the volumes to read")
+    mip: int = Field(0, ge=0, description="mip of the aligned volume, fields and truth to read")
     device: str = Field("auto", description="device for the run: auto (a GPU if there is one), cpu, cuda or cuda:1")
     samples: int = Field(6, ge=1, description="pairs of sections to try the run on")
 
