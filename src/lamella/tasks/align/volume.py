@@ -65,9 +65,14 @@ def align_volume(
     """Align ``source`` (axes z y x) inside ``box`` and write the aligned volume to ``out`` and its fields beside it.
 
     ``facts`` (run, checkpoint, recipe) are stored in both. Raises UserError for a source that is no stack of sections, a box
-    outside it, fewer than two sections, or outputs that exist.
+    outside it, fewer than two sections, a folder of section files as output, or outputs that exist.
     """
     box = _checked(source, source.box if box is None else box)
+    if "*" in out:
+        raise UserError(
+            f"output {out} is a folder of whole sections, and sections are aligned piece by piece; write NAME.ome.zarr and "
+            "then run: lamella convert NAME.ome.zarr " + repr(out)
+        )
     paths = Outputs(out, fields_path(out))
     plan = {
         "source": source.path,
