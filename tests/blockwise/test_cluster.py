@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lamella.blockwise import Executor, Ledger, PoisonedBlocks, cover, run
-from lamella.blockwise.cluster import ClusterFile, LocalCluster, Lsf, Scheduler, Slurm, parse_cluster
+from lamella.blockwise.cluster import ClusterFile, Keeper, LocalCluster, Lsf, Scheduler, Slurm, parse_cluster
 from lamella.blockwise.job import identity
 from lamella.core.box import Box
 from lamella.core.errors import UserError
@@ -20,18 +20,14 @@ BLOCKS = cover(Box.of((1000,)), 10)
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """A scheduler that runs already, with two workers that are started again when they die."""
-    import dask
-    from distributed import LocalCluster as Cluster
-
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
-    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), Cluster(**options) as cluster:
+    """A scheduler that runs already, with a worker."""
+    with LocalCluster(workers=1).build() as cluster:
         yield cluster.scheduler_address
 
 
-def test_killed_workers_change_nothing_and_a_killer_is_told_from_its_neighbours(tmp_path, scheduler):
+def test_killed_workers_change_nothing_and_a_killer_is_told_from_its_neighbours(tmp_path):
     job = Kills(str(tmp_path), once=(2, 60), kill_once=(5, 40), kill_always=(17,), hang_once=(80,))
-    executor = Executor(dask=scheduler, retries=1, timeout_s=4.0)
+    executor = Executor(dask="local:2", retries=1, timeout_s=4.0)
     with pytest.raises(PoisonedBlocks, match=r"block 17 \(170:180\): its worker died every time") as caught:
         run(job, BLOCKS, label="kills", ledger=tmp_path / "ledger", executor=executor)
     assert list(caught.value.failures) == [17]
@@ -47,12 +43,6 @@ def test_a_run_begun_on_a_cluster_goes_on_in_this_process(tmp_path, scheduler):
         assert list(book.pending()) == [50]
     with pytest.raises(PoisonedBlocks):
         run(job, BLOCKS, label="fails", ledger=ledger, executor=Executor(retries=0))
-
-
-def test_a_cluster_of_ones_own(tmp_path):
-    report = run(Square(str(tmp_path)), BLOCKS, label="squares", executor=Executor(dask="local:1"))
-    assert report.done == 100
-    assert outputs(tmp_path) == squares()
 
 
 def test_a_users_mistake_on_a_worker_stops_the_run(tmp_path, scheduler):
@@ -75,6 +65,14 @@ def test_a_cluster_that_is_not_there_is_refused(text, message, monkeypatch):
     monkeypatch.setattr("lamella.blockwise.cluster._CONNECT_S", 0.5)
     with pytest.raises(UserError, match=message):
         run(Square("."), BLOCKS, label="squares", executor=Executor(dask=text))
+
+
+def test_a_worker_that_does_not_come_back_is_replaced(tmp_path):
+    with LocalCluster(workers=1).build() as cluster, Keeper(cluster, grace_s=0.3, every_s=0.1):
+        address = cluster.scheduler_address
+        assert run(Square(str(tmp_path)), BLOCKS[:3], label="squares", executor=Executor(dask=address)).done == 3
+        cluster.sync(cluster.workers[0].close)  # as when its process dies while it starts
+        assert run(Square(str(tmp_path)), BLOCKS[:3], label="squares", executor=Executor(dask=address)).done == 3
 
 
 def test_words_for_clusters():

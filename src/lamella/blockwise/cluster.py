@@ -156,31 +156,78 @@ def parse_cluster(text: str) -> LocalCluster | Scheduler | Slurm | Lsf:
 
 
 @contextmanager
-def dask_pool(
-    job: Job, blocks: Sequence[Block], where: str, *, retries: int, timeout_s: float | None
-) -> Iterator[DaskPool]:
-    """A pool on the cluster that ``where`` names; started if need be, and stopped at the end."""
+def connected(where: str, retries: int) -> Iterator[Any]:
+    """A client of the cluster that ``where`` names, which has a worker; started if need be, and stopped at the end."""
     config = parse_cluster(where)
     allowed = dask.config.set({"distributed.scheduler.allowed-failures": retries})
     with allowed, _built(config) as cluster, _connect(cluster, where) as client:
         _wait_for_a_worker(client, where, isinstance(config, _Queue))
-        with DaskPool(client, job, blocks, timeout_s) as pool:
-            yield pool
+        yield client
 
 
 @contextmanager
 def _built(config: LocalCluster | Scheduler | Slurm | Lsf) -> Iterator[Any]:
-    """The cluster, with its jobs asked for; closed at the end if it was started here."""
+    """The cluster, with its jobs asked for and kept up; closed at the end if it was started here."""
     cluster: Any = config.build()
     if isinstance(config, Scheduler):
         yield cluster
         return
     try:
         if isinstance(config, _Queue):
-            cluster.adapt(minimum_jobs=config.jobs, maximum_jobs=config.jobs)
-        yield cluster
+            cluster.scale(jobs=config.jobs)
+        with Keeper(cluster):
+            yield cluster
     finally:
         cluster.close()
+
+
+class Keeper:
+    """Replaces workers that do not come back, while its context lasts.
+
+    Dask starts a worker again that dies, but not one that dies before it said it had started, and not a job that the batch
+    system ended: a run could be left with no workers at all. What was there and is gone for ``grace_s`` is given up and
+    started anew. What never was there still waits in the batch system's queue.
+    """
+
+    def __init__(self, cluster: Any, grace_s: float = 15.0, every_s: float = 2.0) -> None:
+        self._cluster, self._grace_s, self._every_s = cluster, grace_s, every_s
+        self._wanted = len(cluster.worker_spec)
+        self._seen: dict[Any, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="keeper")
+
+    def __enter__(self) -> Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._every_s):
+            lost = self._lost()
+            for name in lost:
+                self._cluster.worker_spec.pop(name, None)
+                self._seen.pop(name)
+            # first those that are lost are closed, and a moment later, when their names are free, others take their place
+            if lost or len(self._cluster.worker_spec) < self._wanted:
+                self._scale(len(self._cluster.worker_spec) if lost else self._wanted)
+
+    def _lost(self) -> list[Any]:
+        """Names of workers, or of jobs that hold some, that were there and are gone."""
+        present = [str(w["name"]) for w in self._cluster.scheduler_info["workers"].values()]
+        now = time.monotonic()
+        for name in self._cluster.worker_spec:
+            if any(p == str(name) or p.startswith(f"{name}-") for p in present):
+                self._seen[name] = now
+        return [name for name, at in self._seen.items() if now - at > self._grace_s]
+
+    def _scale(self, count: int) -> None:
+        if hasattr(self._cluster, "job_script"):
+            self._cluster.scale(jobs=count)
+        else:
+            self._cluster.scale(count)
 
 
 def _connect(cluster: Any, where: str) -> Any:

@@ -11,40 +11,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-from pydantic import Field
 
 from lamella.blockwise.blocks import Block
+from lamella.blockwise.executor import Crew, Executor, Pool
 from lamella.blockwise.failure import Failure, PoisonedBlocks
 from lamella.blockwise.job import Job, identity
 from lamella.blockwise.ledger import Ledger
-from lamella.blockwise.threads import ThreadPool
-from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.core.progress import Meter, progress
 
 _POISON_LIMIT = 100  # past this many, the fault is hardly the blocks'; trying a million more would only take time
-
-
-class Executor(Config):
-    """Where blocks run and how failures are met."""
-
-    dask: str | None = Field(
-        None, description="local:N, tcp://HOST:PORT or a YAML file of a cluster; here if not given"
-    )
-    workers: int = Field(2, ge=1, description="blocks computed at once in this process; memory holds two blocks more")
-    retries: int = Field(2, ge=0, description="further attempts at a block that failed")
-    timeout_s: float | None = Field(
-        3600.0,
-        gt=0,
-        description="seconds a block may take on a cluster before its worker is stopped and it is tried again",
-    )
 
 
 @dataclass(frozen=True)
@@ -58,53 +39,37 @@ class Report:
     seconds: float
 
 
-@runtime_checkable
-class Pool(Protocol):
-    """Something that carries out blocks, several at once, and tells which are finished."""
-
-    def capacity(self) -> int: ...
-
-    def submit(self, indices: Sequence[int]) -> None: ...
-
-    def collect(self) -> list[tuple[int, Failure | None]]: ...
-
-
 def run(
-    job: Job, blocks: Sequence[Block], *, label: str, ledger: Path | None = None, executor: Executor | None = None
+    job: Job,
+    blocks: Sequence[Block],
+    *,
+    label: str,
+    ledger: Path | None = None,
+    executor: Executor | Crew | None = None,
+    meter: Meter | None = None,
 ) -> Report:
     """Do ``job`` for every block that ``ledger`` does not hold as done; ``label`` names the progress bar.
+
+    Work that takes several runs shows one bar if it hands its ``meter`` to each, whose total counts the blocks of all; and it
+    starts a cluster only once if it hands over a ``Crew`` in place of the executor.
 
     Raises PoisonedBlocks, after all other blocks are done, if some failed at every attempt; a UserError at once if a block
     raises one, if the disk is full, or if the ledger belongs to another job. Ctrl-C and kill leave a ledger to go on from.
     """
-    executor = executor or Executor()
     start = time.monotonic()
-    with Ledger(ledger, identity(job, blocks) if ledger else {}, len(blocks)) as book:
+    with Ledger(ledger, identity(job, blocks) if ledger else {}, len(blocks)) as book, ExitStack() as stack:
+        crew = executor if isinstance(executor, Crew) else stack.enter_context(Crew(executor or Executor()))
         skipped = len(book)
-        tally = _Tally(blocks, book, executor.retries)
+        tally = _Tally(blocks, book, crew.executor.retries)
+        if meter is not None:
+            meter.skip(skipped)
         if skipped < len(blocks):
-            with progress(label, len(blocks) - skipped) as meter, _pool(job, blocks, executor) as pool:
-                _drive(pool, tally, meter)
+            bar = meter or stack.enter_context(progress(label, len(blocks) - skipped))
+            _drive(stack.enter_context(crew.pool(job, blocks)), tally, bar)
+            stack.close()
         if tally.poisoned:
             raise PoisonedBlocks(tally.poisoned, blocks)
         return Report(len(blocks), skipped, len(book) - skipped, tally.retried, time.monotonic() - start)
-
-
-@contextmanager
-def _pool(job: Job, blocks: Sequence[Block], executor: Executor) -> Iterator[Pool]:
-    if executor.dask is None:
-        pool = ThreadPool(job, blocks, executor.workers)
-        try:
-            yield pool
-        finally:
-            pool.close()
-    else:
-        try:
-            from lamella.blockwise.cluster import dask_pool
-        except ModuleNotFoundError as error:
-            raise UserError(f"--dask {executor.dask} needs {error.name}; pip install 'lamella[cluster]'") from None
-        with dask_pool(job, blocks, executor.dask, retries=executor.retries, timeout_s=executor.timeout_s) as cluster:
-            yield cluster
 
 
 class _Tally:
