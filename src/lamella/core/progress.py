@@ -35,6 +35,12 @@ class Meter:
             self._said = time.monotonic()
             self._say()
 
+    def skip(self, count: int) -> None:
+        """Take off work that turned out to be done already, so that rate and remaining time tell of what is left."""
+        self.total -= count
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=self.total)
+
     def _say(self) -> None:
         elapsed = max(time.monotonic() - self._start, 1e-6)
         rate = self.done / elapsed
