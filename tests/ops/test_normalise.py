@@ -77,6 +77,18 @@ def test_a_tile_with_its_context_equals_the_whole(config):
         assert np.array_equal(tile[y0 - a : y1 - a, x0 - b : x1 - b], whole[y0:y1, x0:x1])
 
 
+@pytest.mark.parametrize("config", EVERY, ids=str)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_with_its_statistics_measured_a_tile_equals_the_whole(config, dtype):
+    values = section(dtype, shape=(50, 60))
+    whole, normaliser = config.build()(values), config.build().measured(values)
+    assert np.array_equal(normaliser(values), whole)
+    context = normaliser.context(dtype)
+    a, b = max(24 - context, 0), max(20 - context, 0)
+    tile = normaliser(values[a : 40 + context, b : 55 + context])
+    assert np.array_equal(tile[24 - a : 40 - a, 20 - b : 55 - b], whole[24:40, 20:55])
+
+
 def test_one_pixel_less_context_is_not_enough_for_ranks():
     normaliser, values = Rank(radius=7).build(), section(shape=(60, 60), seed=3)
     short = normaliser(values[4:, 14:])[:, 6:]

@@ -8,13 +8,14 @@ Sections are ``(y, x)`` arrays in which 0 means missing. The same object serves 
 - ``context(dtype)`` is the number of pixels around a tile that the tile's result depends on: a tile read with that context,
   normalised and trimmed equals the same place of the normalised whole. Beyond the edge of the section the tile may be cut off
   or filled with 0. None means that the result depends on the whole section; give the statistics in the config (``range``,
-  ``mean`` and ``std``) to normalise tile by tile, as for a volume whose sections do not fit in memory.
+  ``mean`` and ``std``) to normalise tile by tile, as for a volume whose sections do not fit in memory, or take them from the
+  section with ``measured``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -39,6 +40,10 @@ class Normaliser(Protocol):
 
     def context(self, dtype: DTypeLike) -> int | None:
         """Pixels around a tile that its result depends on, for sections of ``dtype``; None for the whole section."""
+        ...
+
+    def measured(self, section: Section) -> Normaliser:
+        """The normaliser with the statistics of ``section``: its tiles then become what they are in the whole."""
         ...
 
     def __call__(self, section: Section) -> Grey:
@@ -169,6 +174,12 @@ class RankNormaliser:
     def context(self, dtype: DTypeLike) -> int | None:
         return self.radius if self.range is not None or np.dtype(dtype) == np.uint8 else None
 
+    def measured(self, section: Section) -> RankNormaliser:
+        values = section[_tissue(section)]
+        if self.context(section.dtype) is not None or not values.size:
+            return self
+        return replace(self, range=_extremes(values))
+
     def __call__(self, section: Section) -> Grey:
         tissue = _tissue(section)
         if not tissue.any():
@@ -194,12 +205,20 @@ class LinearNormaliser:
     def context(self, dtype: DTypeLike) -> int | None:
         return None if self.range is None else 0
 
+    def measured(self, section: Section) -> LinearNormaliser:
+        values = section[_tissue(section)]
+        return self if self.range is not None or not values.size else replace(self, range=self._measure(values))
+
     def __call__(self, section: Section) -> Grey:
         tissue = _tissue(section)
         if not tissue.any():
             return np.zeros(section.shape, np.float32)
-        low, high = self.range or np.percentile(section[tissue], (self.low, self.high)).astype(float)
+        low, high = self.range or self._measure(section[tissue])
         return _finish(_linear(section, low, high), tissue)
+
+    def _measure(self, values: NDArray[Any]) -> Range:
+        low, high = np.percentile(values, (self.low, self.high))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -213,14 +232,20 @@ class ZScoreNormaliser:
     def context(self, dtype: DTypeLike) -> int | None:
         return None if self.mean is None else 0
 
+    def measured(self, section: Section) -> ZScoreNormaliser:
+        values = section[_tissue(section)]
+        if self.mean is not None or not values.size:
+            return self
+        mean, std = _moments(values)
+        return replace(self, mean=mean, std=std)
+
     def __call__(self, section: Section) -> Grey:
         tissue = _tissue(section)
         if not tissue.any():
             return np.zeros(section.shape, np.float32)
         mean, std = self.mean, self.std
         if mean is None or std is None:
-            values = section[tissue].astype(np.float64)
-            mean, std = float(values.mean()), float(values.std())
+            mean, std = _moments(section[tissue])
         return _finish(_linear(section, mean - self.span * std, mean + self.span * std), tissue)
 
 
@@ -234,6 +259,9 @@ class LocalNormaliser:
 
     def context(self, dtype: DTypeLike) -> int | None:
         return math.ceil(4 * self.sigma)
+
+    def measured(self, section: Section) -> LocalNormaliser:
+        return self
 
     def __call__(self, section: Section) -> Grey:
         tissue = _tissue(section)
@@ -254,6 +282,9 @@ class PlainNormaliser:
 
     def context(self, dtype: DTypeLike) -> int | None:
         return 0
+
+    def measured(self, section: Section) -> PlainNormaliser:
+        return self
 
     def __call__(self, section: Section) -> Grey:
         tissue = _tissue(section)
@@ -291,6 +322,12 @@ def _linear(section: Section, low: float, high: float) -> NDArray[np.float64]:
 
 def _extremes(values: NDArray[Any]) -> Range:
     return float(values.min()), float(values.max())
+
+
+def _moments(values: NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    exact = values.astype(np.float64)
+    return float(exact.mean()), float(exact.std())
 
 
 def _largest(dtype: np.dtype[Any]) -> float:
