@@ -73,6 +73,7 @@ def test_killed_while_finishing_is_finished(output):
     (part.folder / "plan.json").unlink()
     with pytest.raises(UserError, match="exists already"):
         begin(output)
+    assert list(output.parent.iterdir()) == [output]
 
 
 def test_a_part_that_was_removed_is_begun_anew(output):

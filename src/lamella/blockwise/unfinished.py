@@ -45,6 +45,8 @@ class Unfinished:
         stored = _stored_plan(folder)
         if stored and stored["created"] and not exists:  # the part itself was removed
             stored = None
+        if stored is None:  # what a kill left in :meth:`finish`
+            shutil.rmtree(folder, ignore_errors=True)
         changed = differences(stored["plan"], plan) if stored else []
         if stored and not changed:
             return cls(folder, plan, stored["created"])
