@@ -182,3 +182,12 @@ def test_forked_reader_is_told_to_spawn(tmp_path: Path) -> None:
     create_volume(str(tmp_path / "v.zarr"), box=BOX, dtype="uint8", meta=META)
     done = subprocess.run([sys.executable, "-c", _FORK, str(tmp_path / "v.zarr")], check=False)
     assert done.returncode == 7
+
+
+def test_a_path_may_lead_up_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (volume,) = create_volume("../data/../a.zarr", box=Box.of((1, 4, 5)), dtype="uint8", meta=Meta.plain("zyx"))
+    volume.write(volume.box, np.ones((1, 4, 5), np.uint8))
+    assert open_volume(tmp_path / "a.zarr").read(volume.box).all()
+    assert open_volume("../a.zarr").read(volume.box).all()

@@ -78,7 +78,7 @@ class Place:
     def kvstore(self) -> dict[str, Any]:
         """TensorStore's description of this folder."""
         if self.local:
-            return {"driver": "file", "path": f"{self.local.absolute()}/"}
+            return {"driver": "file", "path": f"{self.local.resolve()}/"}  # TensorStore refuses paths that hold ".."
         parts = urlsplit(self.url)
         if parts.scheme in ("http", "https"):
             base = urlunsplit((parts.scheme, parts.netloc, "", parts.query, ""))
