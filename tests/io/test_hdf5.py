@@ -46,7 +46,7 @@ def test_several_data_sets_are_listed_and_picked(tmp_path: Path) -> None:
         file["group/masks"] = np.ones((2, 3, 4, 5), np.uint8)
         file["names"] = np.array([b"a", b"b"])
     path = str(tmp_path / "a.h5")
-    with pytest.raises(UserError, match="'group/masks', 'images'; choose one with dataset=NAME"):
+    with pytest.raises(UserError, match=r"'group/masks', 'images'; choose one, for example .*/group/masks$"):
         open_volume(path)
     for volume in (open_volume(path, dataset="group/masks"), open_volume(f"{path}/group/masks")):
         assert (volume.read(volume.box) == 1).all()

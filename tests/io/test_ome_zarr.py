@@ -114,7 +114,7 @@ def test_plain_group_lists_its_arrays(version: int, tmp_path: Path) -> None:
     for name, shape in {"raw": (2, 3, 4), "volumes/labels": (5, 2, 3, 4)}.items():
         group.create_array(name, shape=shape, dtype="uint8", fill_value=3)
     path = str(tmp_path / "c.zarr")
-    with pytest.raises(UserError, match="'raw', 'volumes/labels'; choose one with dataset=NAME"):
+    with pytest.raises(UserError, match=r"'raw', 'volumes/labels'; choose one, for example .*/raw$"):
         open_volume(path)
     assert open_volume(path, dataset="volumes/labels").meta.axes == ("c", "z", "y", "x")
     raw = open_volume(path, dataset="raw")

@@ -79,7 +79,9 @@ def pick(contents: Contents, place: Place, dataset: str | None) -> tuple[str, Da
     if dataset is None:
         if len(names) == 1 or "" in names:
             return ("" if "" in names else names[0]), contents.datasets["" if "" in names else names[0]]
-        raise UserError(f"{place.url} holds {len(names)} data sets: {listed}; choose one with dataset=NAME")
+        raise UserError(
+            f"{place.url} holds {len(names)} data sets: {listed}; choose one, for example {place.url}/{names[0]}"
+        )
     name = dataset.strip("/")
     if name not in contents.datasets:
         raise UserError(f"data set {dataset!r} is not in {place.url}, which holds {listed}; choose one of those")
