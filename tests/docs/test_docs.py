@@ -8,10 +8,12 @@ Commands run in order, page by page, in one process, on a small synthetic stack.
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
 import shlex
 import shutil
 import tomllib
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -20,9 +22,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from lamella.cli.main import _GROUPS, _VERBS, build_app, main
+from lamella.cli.main import _GROUPS, _VERBS, _examples, build_app, main
 from lamella.data.stacks import StacksData
 from lamella.io import create_volume, open_volume
+from lamella.recipe.demo_report import COMMANDS
 from lamella.recipe.recipe import Recipe
 from lamella.tasks.align.specimen import SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.store import write_specimen
@@ -78,14 +81,22 @@ def smaller(line: str) -> str:
 
 
 def run(words: list[str]) -> None:
-    """Run one of lamella's commands; added settings make it small."""
+    """Run one of lamella's commands; added settings make it small. What it advises to do next must be a command too."""
     added = next((extra for verb, extra in ADDED.items() if tuple(words[: len(verb)]) == verb), [])
     code: object = 0
-    try:
-        main([*words, *added])
-    except SystemExit as stop:
-        code = stop.code
+    with redirect_stdout(io.StringIO()) as said:
+        try:
+            main([*words, *added])
+        except SystemExit as stop:
+            code = stop.code
     assert not code, " ".join(words)
+    for advice in re.findall(r"with: lamella (.*)", said.getvalue()):
+        parse(shlex.split(advice))
+
+
+def parse(words: list[str]) -> None:
+    """Refuse words that are no command of lamella's, without running it."""
+    build_app(words).parse_args(words, exit_on_error=False, print_error=True)
 
 
 def run_page(shown: Page) -> None:
@@ -154,7 +165,7 @@ def check_unrun(words: list[str]) -> None:
     program, *rest = words
     if program == "lamella":
         assert any(sign in word for word in rest for sign in NOT_HERE), f"{' '.join(words)} could run here"
-        build_app(rest).parse_args(rest, exit_on_error=False, print_error=True)
+        parse(rest)
     elif program == "make":
         assert all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for target in rest)
     elif program == "pip":
@@ -215,9 +226,8 @@ def test_keys_of_recipes_exist(path):
 
 
 def verbs() -> list[list[str]]:
-    return [[verb] for verb in _VERBS if verb != "inspect"] + [
-        [g, v] for g, (_, found) in _GROUPS.items() for v in found
-    ]
+    plain = [[verb] for verb, (target, _) in _VERBS.items() if is_there(target)]
+    return plain + [[group, verb] for group, (_, found) in _GROUPS.items() for verb in found]
 
 
 def flags_of(words: list[str]) -> set[str]:
@@ -225,6 +235,20 @@ def flags_of(words: list[str]) -> set[str]:
     for word in words:
         app = app[word]
     return {name for argument in app.assemble_argument_collection() for name in argument.names}
+
+
+def test_examples_of_the_help_and_of_the_demonstration_are_commands():
+    found = [_VERBS, *(verbs for _, verbs in _GROUPS.values())]
+    targets = [target for verbs in found for target, _ in verbs.values() if is_there(target)]
+    shown = [line for target in targets for line in _examples(target).splitlines()] + COMMANDS.splitlines()
+    commands = [shlex.split(line, comments=True) for line in shown if line.startswith("lamella ")]
+    assert len(commands) > 2 * len(targets)
+    for words in commands:
+        parse(words[1:])
+
+
+def is_there(target: str) -> bool:
+    return importlib.util.find_spec(target.partition(":")[0]) is not None
 
 
 def test_flags_exist():
