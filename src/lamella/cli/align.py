@@ -74,7 +74,7 @@ def align(
     from lamella.tasks.align.volume import align_volume
 
     estimator, facts = load_estimator(run, settings, mip=place.mip, device=place.device, runs=place.runs)
-    facts["mip"] = place.mip
+    facts |= {"mip": place.mip, "dataset": place.dataset}
     paths = align_volume(volume, out, estimator, settings, box=box, executor=executor, overwrite=overwrite, facts=facts)
     print(f"aligned volume: {paths.aligned}\nfields: {paths.fields}")
     where = "" if place.runs == Path("runs") else f" --runs {place.runs}"

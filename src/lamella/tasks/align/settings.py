@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lamella.core.config import Config
 
@@ -17,10 +17,16 @@ class AlignSettings(Config):
         128, ge=0, description="pixels that tiles reach into each other, where their fields are blended"
     )
     flip: bool = Field(True, description="average with the field of the pair turned by 180 degrees, against drift")
-    passes: int = Field(1, ge=1, description="times the net looks at a tile, each time at what the last field left")
+    passes: int = Field(2, ge=1, description="times the net looks at a tile, each time from the smoothed field of the last")
     fill: int = Field(3, ge=1, description="earlier sections that stand in where the neighbour has no data")
     memory: int = Field(3, ge=0, description="earlier sections whose mean shift a section is expected to continue")
     chain: int | None = Field(
         None, ge=1, description="sections in a row before a new chain begins; chains run side by side; all if not given"
     )
     decay: int | None = Field(None, ge=1, description="sections over which the field of a chain's first section fades")
+
+    @model_validator(mode="after")
+    def _check(self) -> AlignSettings:
+        if self.decay is not None and self.chain is None:
+            raise ValueError(f"decay {self.decay} is for chains that are stitched together; give chain too, or leave it out")
+        return self

@@ -13,7 +13,7 @@ output box, ``origin``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from lamella.blockwise import Block
 from lamella.core.box import Box
 from lamella.core.volume import Volume
-from lamella.ops.field import compose
+from lamella.ops.field import warp
+from lamella.ops.normalise import Normaliser
 from lamella.tasks.align.estimate import Estimator
-from lamella.tasks.align.resample import MARGIN, finer_box, interpolate, read_filled, read_plane, resample
+from lamella.tasks.align.resample import MARGIN, finer_box, interpolate, read_filled, read_plane, resample, sampled
 from lamella.tasks.align.tiles import Tiling
 
 Field = NDArray[np.float32]
@@ -78,8 +79,17 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What a tile's field is estimated from: raw voxels with the normaliser's context around them, and where they were read."""
+
+    source: NDArray[Any]
+    target: NDArray[Any]
+    prior: Field
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Writes the field of one tile of one section; block boxes are ``(n, 1)``: item of ``items``, nothing else."""
+    """Writes the field of one tile of one section; blocks are one number each: item of ``items`` times tiles, plus tile."""
 
     source: Volume
     aligned: Volume
@@ -90,28 +100,29 @@ class Estimate:
     items: tuple[tuple[Chain, int], ...]
     fill: int
     memory: int
-    checkpoint: str
+    _normalisers: dict[int, Normaliser] = field(default_factory=dict, repr=False, compare=False)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"items": [[c.start, z] for c, z in self.items], "checkpoint": self.checkpoint}
+        return {"items": [[c.start, z] for c, z in self.items]}
 
-    def read(self, block: Block) -> tuple[int, NDArray[Any], Field]:
-        """The target, holes filled from earlier sections, and the shift at which to look for the source."""
+    def read(self, block: Block) -> Looked:
+        """The target, holes filled from earlier sections, and the source where the sections before lead to expect it."""
         chain, z, tile = self._place(block)
-        plane = self._pixels(tile)
+        prior = self._prior(chain, z, tile)
         past = [(self.source if n == chain.start else self.aligned, n) for n in chain.before(z, self.fill)]
-        return block.write.start[0], read_filled(past, plane), self._prior(chain, z, tile)
+        target = read_filled(past, self._pixels(tile).grow(self._context))
+        return Looked(read_plane(self.source, z, self._moved(tile, prior).grow(self._context)), target, prior)
 
-    def compute(self, block: Block, data: tuple[int, NDArray[Any], Field]) -> Field:
+    def compute(self, block: Block, data: Looked) -> Field:
         _, z, tile = self._place(block)
-        _, target, prior = data
-        plane = self._pixels(tile).shift(tuple(int(n) * self.plane.step for n in prior))
-        normalise = self.estimator.normalise
+        context, plane = self._context, self._moved(tile, data.prior)
 
         def read(margin: int) -> NDArray[np.float32]:
-            return normalise(read_plane(self.source, z, plane.grow(margin)))
+            raw = read_plane(self.source, z, plane.grow(margin + context)) if margin else data.source
+            return _trimmed(self._normaliser(z)(raw), context)
 
-        return self.estimator.coarse(read, normalise(target)) + prior[:, None, None]
+        target = _trimmed(self._normaliser(z - 1)(data.target), context)
+        return self.estimator.coarse(read, target) + data.prior[:, None, None]
 
     def write(self, block: Block, result: Field) -> None:
         n = block.write.start[0]
@@ -125,6 +136,27 @@ class Estimate:
 
     def _pixels(self, tile: Box) -> Box:
         return self.plane.fine(tile).shift(self.plane.box.start)
+
+    def _moved(self, tile: Box, prior: Field) -> Box:
+        """Where the source of a tile is looked for."""
+        return self._pixels(tile).shift(tuple(int(n) * self.plane.step for n in prior))
+
+    @property
+    def _context(self) -> int:
+        """Pixels around a tile that its normalised voxels depend on."""
+        return self.estimator.normalise.context(self.source.dtype) or 0
+
+    def _normaliser(self, z: int) -> Normaliser:
+        """The normaliser for section ``z``: with its statistics, if it goes by those of whole sections, as in training.
+
+        The target has the statistics of the section before, whether or not its holes were filled from others.
+        """
+        normalise = self.estimator.normalise
+        if normalise.context(self.source.dtype) is not None:
+            return normalise
+        if z not in self._normalisers:
+            self._normalisers[z] = normalise.measured(sampled(self.source, z))
+        return self._normalisers[z]
 
     def _prior(self, chain: Chain, z: int, tile: Box) -> Field:
         """Whole coarse pixels by which the tile's last sections were moved, on the mean: drift goes on as it was."""
@@ -220,9 +252,9 @@ class Stitch:
         reach = int(np.ceil(np.abs(anchor).max())) + 1
         seen = box.grow(reach).intersect(whole)
         own = torch.from_numpy(self.chain_fields.read(z, seen))[None]
-        corner = torch.tensor([a - b for a, b in zip(box.start, seen.start, strict=True)], dtype=torch.float32)
-        total = compose(own, torch.from_numpy(anchor)[None] + corner.view(1, 2, 1, 1))
-        return (total[0] - corner.view(2, 1, 1)).numpy()
+        corner = np.subtract(box.start, seen.start).astype(np.float32)
+        where = torch.from_numpy(anchor + corner[:, None, None])[None]
+        return anchor + warp(own, where, padding="border")[0].numpy()
 
 
 @dataclass(frozen=True)
@@ -258,6 +290,10 @@ def write_image(plane: Plane, aligned: Volume, z: int, coarse: Box, image: NDArr
     """Write the pixels of a coarse box."""
     box = plane.fine(coarse).shift(plane.box.start)
     aligned.write(Box((z, *box.start), (z + 1, *box.stop)), image[None])
+
+
+def _trimmed(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
+    return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
 
 
 def _coarse(block: Block) -> Box:

@@ -7,8 +7,10 @@
         |-----core-----|          tile 1
 ```
 
-Where tiles overlap, their fields are averaged with weights that fall linearly from 1 to 0 across the overlap, so the blended
-field is as smooth as the tiles'. Everything here is on the fields' own grid, in coarse pixels from the section's corner.
+Where tiles overlap, their fields are averaged with weights that fall linearly from 1 to 0 across the middle of the overlap, so
+the blended field is as smooth as the tiles'. The outer half of what a tile reaches into its neighbour has no weight: there the
+net lacks context, and what is to be found there may lie outside the tile. Such errors would add up from section to section.
+Everything here is on the fields' own grid, in coarse pixels from the section's corner.
 """
 
 from __future__ import annotations
@@ -74,10 +76,11 @@ class Tiling:
 
     def _weights(self, tile: Box) -> NDArray[np.float32]:
         ramps = []
+        edge = self.overlap // 2
+        width = np.float32(2 * (self.overlap - edge) + 1)
         for a, b, n in zip(tile.start, tile.stop, self.shape, strict=True):
             at = np.arange(a, b, dtype=np.float32) + 0.5
-            width = np.float32(2 * self.overlap + 1)
-            rise = np.ones_like(at) if a == 0 else np.clip((at - a) / width, 0, 1)
-            fall = np.ones_like(at) if b == n else np.clip((b - at) / width, 0, 1)
+            rise = np.ones_like(at) if a == 0 else np.clip((at - a - edge) / width, 0, 1)
+            fall = np.ones_like(at) if b == n else np.clip((b - edge - at) / width, 0, 1)
             ramps.append(np.minimum(rise, fall))
         return ramps[0][:, None] * ramps[1][None]
