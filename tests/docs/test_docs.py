@@ -29,6 +29,7 @@ from lamella.recipe.demo_report import COMMANDS
 from lamella.recipe.recipe import Recipe
 from lamella.tasks.align.specimen import SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.store import write_specimen
+from lamella.tasks.align.task import AlignConfig
 from tests.docs.pages import PAGES, ROOT, Page
 
 SMALLER = [
@@ -260,7 +261,9 @@ def test_flags_exist():
                 assert flag in known or span.startswith("pip"), f"{path.name}: {flag}"
 
 
-def test_examples_of_data_are_valid():
+def test_examples_of_recipes_are_valid():
+    (text,) = [fence.text for fence in page("align.md").fences("yaml")]
+    assert len(AlignConfig.load(yaml.safe_load(text)["task"]).specimen) == 9
     (text,) = [fence.text for fence in page("training-data.md").fences("yaml")]
     values = yaml.safe_load(text)
     assert len(StacksData.load(values["data"]).sources) == 2
