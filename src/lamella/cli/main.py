@@ -52,18 +52,58 @@ _GROUPS = {
     ),
 }
 
+_EXAMPLES = "**Examples**\n\n"
+# examples where no verb is named, in the order in which one comes to need them
+_FIRST = (
+    "lamella demo",
+    "lamella info sections/",
+    "lamella train align data.sources.0.path=sections/ --name first",
+    "lamella align first sections/ aligned.ome.zarr",
+    "lamella evaluate alignment aligned.ome.zarr scores --source sections/",
+    "lamella align --help",
+)
+_FIRST_OF = {
+    "prep": (
+        "lamella prep stacks volume.ome.zarr train.h5 --count 200 --depth 10 --size 1024",
+        "lamella prep combine a.h5 b.h5 all.h5",
+    ),
+    "evaluate": ("lamella evaluate alignment aligned.ome.zarr scores --source sections/",),
+    "runs": ("lamella runs list", "lamella runs show first", "lamella runs compare first second"),
+}
+
 
 def build_app(words: Sequence[str] = ()) -> App:
     """The command line for ``words``. Only the verb that they name takes its help from its own docstring: the others show
     the line above, so that listing them imports nothing.
     """
-    app = App(name="lamella", help=lamella.__doc__, version=lamella.__version__, help_format="markdown")
+    app = App(
+        name="lamella",
+        help=lamella.__doc__,
+        version=lamella.__version__,
+        help_format="markdown",
+        help_epilogue=_listed(_FIRST),
+    )
     _add(app, _VERBS, words[:1])
     for group, (help_, verbs) in _GROUPS.items():
-        sub = App(name=group, help=help_)
+        sub = App(name=group, help=help_, help_epilogue=_listed(_FIRST_OF[group]))
         _add(sub, verbs, words[1:2] if list(words[:1]) == [group] else ())
         app.command(sub)
     return app
+
+
+def _check(words: Sequence[str]) -> None:
+    """Refuse a word that is no verb. The parser would too, but imports every verb to look for the nearest."""
+    verbs, group = [*_VERBS, *_GROUPS], "lamella"
+    for word in words[:2]:
+        if word.startswith("-"):
+            return
+        if word not in verbs:
+            from lamella.cli.mistakes import unknown_verb
+
+            raise unknown_verb(word, verbs, group)
+        if word not in _GROUPS:
+            return
+        verbs, group = [*_GROUPS[word][1]], f"lamella {word}"
 
 
 def _add(app: App, verbs: Mapping[str, tuple[str, str]], called: Sequence[str]) -> None:
@@ -79,7 +119,11 @@ def _examples(target: str) -> str:
     module, _, name = target.partition(":")
     text = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
     _, found, rest = text.partition("Examples\n--------\n")
-    return "**Examples**\n\n" + re.split(r"\n\n\w+\n---", rest)[0] if found else ""
+    return _EXAMPLES + re.split(r"\n\n\w+\n---", rest)[0] if found else ""
+
+
+def _listed(commands: Sequence[str]) -> str:
+    return "\n".join([f"{_EXAMPLES}```", *commands, "```"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,8 +132,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     words = [w for w in words if w != "--debug"]
     try:
-        build_app(words)(words, exit_on_error=False, print_error=True)
-    except CycloptsError:
+        _check(words)
+        build_app(words)(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        if debug:
+            raise
+        from lamella.cli.mistakes import explain_words
+
+        print(f"error: {explain_words(error, words)}", file=sys.stderr)
         sys.exit(2)
     except UserError as error:
         if debug:

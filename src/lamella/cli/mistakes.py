@@ -1,0 +1,46 @@
+"""One line for each mistake on the command line: what was given, what is needed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from cyclopts import CycloptsError
+from pydantic import ValidationError
+
+from lamella.core.errors import UserError
+
+
+def unknown_verb(word: str, verbs: Iterable[str], group: str) -> UserError:
+    """The error for a word that is no verb of ``group``, with the nearest that is."""
+    verbs = sorted(verbs)
+    near = difflib.get_close_matches(word, verbs, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"verbs are {', '.join(verbs)}"
+    return UserError(f"{group} has no verb {word!r}; {hint}")
+
+
+def explain_words(error: CycloptsError, words: Sequence[str]) -> str:
+    """The parser's complaint in one line, and where to look."""
+    error.verbose = False
+    cause = _cause(error)
+    told = "; ".join(_flag(e) for e in cause.errors()) if cause else " ".join(str(error).split())
+    verb = [word for word in words[:2] if word.replace("-", "").isalpha() and not word.startswith("-")]
+    chain = error.command_chain or verb[:1]
+    return f"{told.rstrip('.')}; see {' '.join(['lamella', *chain])} --help"
+
+
+def _cause(error: BaseException) -> ValidationError | None:
+    """The check of a config that failed, if that is why."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, ValidationError):
+        found = found.__cause__ or found.__context__
+    return found
+
+
+def _flag(error: object) -> str:
+    assert isinstance(error, dict)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = "-".join(str(part) for part in error["loc"][:1]).replace("_", "-")
+    return f"--{name} is {error['input']!r}: {message[0].lower()}{message[1:]}"
