@@ -27,7 +27,10 @@ from lamella.tasks.align.volume import align_volume
 
 torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
 SETTINGS = AlignSettings(
-    passes=int(os.environ.get("LAMELLA_PASSES", "1")), flip=os.environ.get("LAMELLA_FLIP", "1") == "1", tile=2048
+    passes=int(os.environ.get("LAMELLA_PASSES", "3")),
+    flip=os.environ.get("LAMELLA_FLIP", "1") == "1",
+    symmetric=os.environ.get("LAMELLA_SYMMETRIC", "1") == "1",
+    tile=2048,
 )
 
 

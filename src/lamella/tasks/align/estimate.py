@@ -6,6 +6,7 @@ The same object serves whole sections and tiles of them: it normalises as in tra
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -18,25 +19,28 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from lamella.nets.aligner import SiamesePyramid
-from lamella.ops.field import compose, finer, rescale, rotate180, warp
+from lamella.ops.field import compose, finer, invert, rescale, rotate180, warp
+from lamella.ops.normalise import Normaliser
 
-Normalise = Callable[[NDArray[Any]], NDArray[np.float32]]
 Reader = Callable[[int], NDArray[np.float32]]
 _PREPARING = Lock()
+_PRIOR = 40  # pixels; a narrower one keeps more of what a pass invents, a wider one less of what sections really do
 
 
 @dataclass
 class Estimator:
     """Estimates fields with a trained net.
 
-    ``flip`` averages with the field of the pair turned by 180°. Each of ``passes`` warps the source by the field so far and adds
-    what the net still finds. ``fine_levels`` tells how much coarser than the images the fields are: one pixel of a field covers
-    2^fine_levels pixels of the image, and its vectors are in pixels of that size.
+    ``flip`` averages with the field of the pair turned by 180°, ``symmetric`` with the inverse of the field from target to source. Each of ``passes`` warps the source by the field so far, smoothed,
+    and estimates anew from there: what is large and smooth is then behind the net, so that it works where it is best, and what it
+    invents in one pass does not stay for the next. ``fine_levels`` tells how much coarser than the images the fields are: one
+    pixel of a field covers 2^fine_levels pixels of the image, and its vectors are in pixels of that size.
     """
 
     net: SiamesePyramid
-    normalise: Normalise
+    normalise: Normaliser
     flip: bool = True
+    symmetric: bool = True
     passes: int = 1
     device: str = "cpu"
     _ready: bool = attribute(default=False, repr=False)
@@ -46,7 +50,7 @@ class Estimator:
         return self.net.config.skip
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "net": self.net.to("cpu"), "_ready": False}
+        return {**self.__dict__, "net": copy.deepcopy(self.net).to("cpu"), "_ready": False}
 
     def prepare(self) -> None:
         """Bring the net to its device, ready for use; once."""
@@ -72,12 +76,12 @@ class Estimator:
         fixed = torch.from_numpy(target)[None, None].to(self.device)
         source = torch.from_numpy(read(0))[None, None].to(self.device)
         size = tuple(-(-n // 2**self.fine_levels) for n in target.shape)
-        total = torch.zeros(1, 2, *size, device=self.device)
         if not (source.any() and fixed.any()):
-            return total[0].cpu().numpy()
-        for n in range(self.passes):
-            moved = self._moved(read, total, target.shape) if n else source
-            total = compose(total, self._once(moved, fixed))
+            return np.zeros((2, *size), np.float32)
+        total = self._once(source, fixed)
+        for _ in range(1, self.passes):
+            prior = self._smooth(total)
+            total = compose(prior, self._once(self._moved(read, prior, target.shape), fixed))
         return total[0].float().cpu().numpy()
 
     def _once(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -90,7 +94,20 @@ class Estimator:
         return field
 
     def _net(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.net.align(self.net.encode(source), self.net.encode(target))[self.fine_levels]
+        moving, fixed = self.net.encode(source), self.net.encode(target)
+        field = self.net.align(moving, fixed)[self.fine_levels]
+        if not self.symmetric:
+            return field
+        backward = self.net.align(fixed, moving)[self.fine_levels]
+        return (field + invert(backward)) / 2
+
+    def _smooth(self, field: torch.Tensor) -> torch.Tensor:
+        """The field averaged twice over a square of ``_PRIOR`` pixels on each side."""
+        radius = max(1, _PRIOR >> self.fine_levels)
+        for _ in range(2):
+            padded = F.pad(field, (radius,) * 4, mode="replicate")
+            field = F.avg_pool2d(padded, 2 * radius + 1, 1)
+        return field
 
     def _moved(self, read: Reader, field: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """The source warped by a coarse field."""

@@ -17,7 +17,10 @@ class AlignSettings(Config):
         128, ge=0, description="pixels that tiles reach into each other, where their fields are blended"
     )
     flip: bool = Field(True, description="average with the field of the pair turned by 180 degrees, against drift")
-    passes: int = Field(2, ge=1, description="times the net looks at a tile, each time from the smoothed field of the last")
+    symmetric: bool = Field(True, description="average with the inverse of the field from the neighbour to the section")
+    passes: int = Field(
+        3, ge=1, description="times the net looks at a tile, each time from the smoothed field of the last"
+    )
     fill: int = Field(3, ge=1, description="earlier sections that stand in where the neighbour has no data")
     memory: int = Field(3, ge=0, description="earlier sections whose mean shift a section is expected to continue")
     chain: int | None = Field(
@@ -28,5 +31,7 @@ class AlignSettings(Config):
     @model_validator(mode="after")
     def _check(self) -> AlignSettings:
         if self.decay is not None and self.chain is None:
-            raise ValueError(f"decay {self.decay} is for chains that are stitched together; give chain too, or leave it out")
+            raise ValueError(
+                f"decay {self.decay} is for chains that are stitched together; give chain too, or leave it out"
+            )
         return self
