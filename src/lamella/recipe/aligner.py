@@ -10,6 +10,7 @@ from lamella.tasks.align.settings import AlignSettings
 
 if TYPE_CHECKING:
     from lamella.tasks.align.estimate import Estimator
+    from lamella.tasks.align.inspect_settings import InspectSettings
 
 
 def load_estimator(
@@ -25,10 +26,46 @@ def load_estimator(
     where = f"cuda:{devices[0]}" if isinstance(devices, list) else kind
     assert isinstance(loaded.task, AlignTask)
     normalise = loaded.recipe.data.normaliser.build(mip)
-    estimator = Estimator(loaded.task.net, normalise, settings.flip, settings.passes, where)
+    estimator = Estimator(loaded.task.net, normalise, settings.flip, settings.symmetric, settings.passes, where)
     facts = {
         "run": str(loaded.folder.path),
         "checkpoint": loaded.checkpoint,
         "recipe": loaded.recipe.to_dict(),
     }
     return estimator, facts
+
+
+def inspect_run(
+    run: str | Path,
+    source: str | None,
+    out: Path,
+    settings: InspectSettings,
+    *,
+    runs: str | Path = "runs",
+    overwrite: bool = False,
+) -> tuple[Path, list[str]]:
+    """Show the net of ``RUN`` or ``RUN:CHECKPOINT`` at work on a pair of sections of ``source``, or of what it was trained on.
+
+    Returns the page and its main figures, one a line.
+    """
+    from lamella.data.source import SourceConfig
+    from lamella.tasks.align.inspect import find_pair, inspect_pair
+    from lamella.tasks.align.inspection_report import headlines, remark, write_inspection
+    from lamella.tasks.align.task import AlignTask
+
+    loaded = load_run(run, runs=runs, task="align")
+    assert isinstance(loaded.task, AlignTask)
+    own = loaded.recipe.data.sources[0] if source is None else SourceConfig(path=source)
+    pair = find_pair(own, settings, loaded.recipe.data.normaliser)
+    found = inspect_pair(loaded.task.net, pair)
+    facts = {
+        "run": str(loaded.folder.path),
+        "checkpoint": loaded.checkpoint,
+        "source": pair.path,
+        "settings": settings.to_dict(),
+    }
+    report = write_inspection(found, out, settings.maps, facts, overwrite)
+    lines = [
+        f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else "") for figure in headlines(found)
+    ]
+    return report, [*lines, *([wrong] if (wrong := remark(found)) else [])]

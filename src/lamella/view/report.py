@@ -30,7 +30,7 @@ p { max-width: 48rem; margin: .5rem 0; } .lead, figcaption, .note, summary { col
 .figure { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .7rem 1rem; min-width: 10rem; }
 .figure b { display: block; font-size: 1.5rem; font-weight: 600; } .figure .note { font-size: .82rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-figure { margin: .6rem 0; max-width: min(100%, 33rem); } figcaption { font-size: .85rem; max-width: 44rem; }
+figure { margin: .6rem 0; max-width: min(100%, 33rem); } figure.wide { max-width: 100%; } figcaption { font-size: .85rem; max-width: 44rem; }
 img { max-width: 100%; border-radius: 3px; } .pixels { image-rendering: pixelated; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -50,11 +50,14 @@ class Headline:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture in the page: PNG or GIF bytes and a caption. ``width`` in CSS px enlarges small ones without smoothing."""
+    """A picture in the page: PNG or GIF bytes and a caption. ``width`` in CSS px enlarges small ones without smoothing; ``wide``
+    ones may take the width of the page.
+    """
 
     data: bytes
     caption: str = ""
     width: int | None = None
+    wide: bool = False
 
 
 class Report:
@@ -130,7 +133,7 @@ def _figure(shown: Shown) -> str:
     style = f' class="pixels" style="width:{shown.width}px"' if shown.width else ""
     alt = html.escape(shown.caption, quote=True)
     return (
-        f'<figure><img src="data:image/{kind};base64,{data}" alt="{alt}"{style}>'
+        f'<figure{" class=wide" if shown.wide else ""}><img src="data:image/{kind};base64,{data}" alt="{alt}"{style}>'
         f"<figcaption>{html.escape(shown.caption)}</figcaption></figure>"
     )
 
