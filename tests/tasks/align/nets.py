@@ -67,5 +67,6 @@ def last(aligner: Aligner) -> nn.Conv2d:
     return layer
 
 
-def estimator(net: SiamesePyramid, normalise: Normaliser | None = None, flip: bool = False, **kwargs: int) -> Estimator:
-    return Estimator(net, normalise or Plain().build(), flip, **kwargs)
+def estimator(net: SiamesePyramid, normalise: Normaliser | None = None, **settings: bool | int) -> Estimator:
+    """An estimator that gives the net's own answer, unless ``settings`` say otherwise."""
+    return Estimator(net, normalise or Plain().build(), **{"flip": False, "symmetric": False, **settings})
