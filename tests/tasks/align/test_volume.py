@@ -55,8 +55,8 @@ def align(folder, source, net, name="aligned.zarr", box=None, executor=None, **s
     if isinstance(source, np.ndarray):
         path = folder / "raw.zarr"
         source = open_volume(str(path)) if path.exists() else put(path, source)
-    config = AlignSettings.load({"tile": 64, "overlap": 16, "flip": False, **settings})
-    found = estimator(net, flip=config.flip)
+    config = AlignSettings.load({"tile": 64, "overlap": 16, "flip": False, "symmetric": False, **settings})
+    found = estimator(net, flip=config.flip, symmetric=config.symmetric)
     paths = align_volume(source, str(folder / name), found, config, box=box, executor=executor)
     aligned, fields = open_volume(paths.aligned), open_volume(paths.fields)
     return aligned.read(aligned.box), fields.read(fields.box).swapaxes(0, 1)
@@ -138,9 +138,10 @@ def test_a_constant_answer_adds_up_along_the_chain(tmp_path):
     assert not aligned[4, -6:].any()  # nothing is there to be seen
 
 
-def test_turning_the_pair_cancels_a_constant_answer(tmp_path):
+@pytest.mark.parametrize("how", ["flip", "symmetric"])
+def test_turning_or_swapping_the_pair_cancels_a_constant_answer(tmp_path, how):
     raw = np.stack([tissue(z) for z in range(3)])
-    aligned, fields = align(tmp_path, raw, constant(2, -1), flip=True)
+    aligned, fields = align(tmp_path, raw, constant(2, -1), **{how: True})
     assert np.abs(fields).max() < 1e-6
     np.testing.assert_array_equal(aligned, raw)
 
