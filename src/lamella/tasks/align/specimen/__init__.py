@@ -31,13 +31,13 @@ class SpecimenConfig(Config):
 
     num_sections: int = Field(16, ge=2, description="sections in the stack")
     size: tuple[int, int] = Field((512, 512), description="height and width of a section")
-    speed: float = Field(2.8, ge=0, description="rms movement of a neurite from one section to the next")
+    speed: float = Field(1.8, ge=0, description="rms movement of a neurite from one section to the next")
     drift: float = Field(2.5, ge=0, description="rms step per axis of the random walk of whole sections")
-    jitter: float = Field(3.0, ge=0, description="rms displacement per axis of each section on its own")
+    jitter: float = Field(4.0, ge=0, description="rms displacement per axis of each section on its own")
     rotation: float = Field(0.01, ge=0, description="rms rotation of each section")
     deformation: float = Field(3.0, ge=0, description="rms per axis of the smooth deformation of each section")
     deformation_scale: float = Field(
-        48.0, ge=16, description="sigma of the noise that the smooth deformation is made of"
+        96.0, ge=16, description="sigma of the noise that the smooth deformation is made of"
     )
     imaging: float = Field(1.0, ge=0, le=1, description="how much gamma, contrast, shading, blur and noise level vary")
     noise: float = Field(0.055, ge=0, description="rms of the noise, where white is 1")

@@ -96,7 +96,7 @@ def paint(
     """Grey values of section ``z``, before anything the microscope or the knife does."""
     t, who = textures.now, anatomy.neurite
     grey = _CYTOPLASM + contents.shade[who] + 0.025 * t["coarse"]
-    grey = grey + contents.grain[who] * (0.045 * t["medium"] + 0.065 * t["fine"])
+    grey = grey + contents.grain[who] * (0.05 * t["medium"] + 0.07 * t["fine"])
     inside = np.clip((anatomy.wall - 5) / 3, 0, 1)
     tubule = np.exp(-0.5 * (t["tubule"] / 0.17) ** 2) * np.clip(t["coarse"] + contents.reticulum[who] - 0.6, 0, 1)
     grey = grey - 0.26 * tubule * inside

@@ -67,7 +67,7 @@ def grow(seed: int, num_sections: int, shape: tuple[int, int], speed: float) -> 
     step = 8
     coarse = (depth, 2, *(-(-s // step) + 4 for s in shape))
     bend = 12 * smooth_noise(rng, coarse, (16.0, 0.0, 4.5, 4.5)) + 6.5 * smooth_noise(rng, coarse, (8.0, 0.0, 1.8, 1.8))
-    bend += 2.2 * smooth_noise(rng, coarse, (0.8, 0.0, 1.4, 1.4))  # membranes undulate from section to section
+    bend += 1.6 * smooth_noise(rng, coarse, (0.8, 0.0, 1.4, 1.4))  # membranes undulate from section to section
     return Tissue(
         shape,
         base + path - path[depth // 2],
