@@ -182,9 +182,10 @@ def demo_recipe(demo: Demo, box: Box) -> Recipe:
         f"seed={demo.settings.seed}",
         f"trainer.device={demo.settings.device}",
     ]
-    changes += [f"data.crop={min(box.shape[1:])}"] if min(box.shape[1:]) < 256 else []
     changes += [f"trainer.steps={demo.settings.steps}"] if demo.settings.steps else []
-    return load_recipe("demo", changes)
+    recipe = load_recipe("demo", changes)
+    side = min(box.shape[1:])
+    return recipe if recipe.data.crop <= side else load_recipe("demo", [*changes, f"data.crop={side}"])
 
 
 def _train(demo: Demo, box: Box) -> None:
