@@ -40,7 +40,11 @@ def close(mask: Map, radius: int) -> Map:
 
 def box_mean(values: Map, radius: int) -> Map:
     """The mean within ``radius`` pixels, over what exists."""
-    return F.avg_pool2d(values, 2 * radius + 1, 1, radius, count_include_pad=False) if radius > 0 else values
+    if radius == 0:
+        return values
+    side = 2 * radius + 1
+    rows = F.avg_pool2d(values, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)
 
 
 def ternary(inside: Map, near_radius: int) -> Map:

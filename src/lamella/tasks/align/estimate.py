@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from lamella.nets.aligner import SiamesePyramid
 from lamella.ops.field import compose, finer, invert, rescale, rotate180, warp
+from lamella.ops.masks import box_mean
 from lamella.ops.normalise import Normaliser
 
 Reader = Callable[[int], NDArray[np.float32]]
@@ -104,10 +105,7 @@ class Estimator:
     def _smooth(self, field: torch.Tensor) -> torch.Tensor:
         """The field averaged twice over a square of ``_PRIOR`` pixels on each side."""
         radius = max(1, _PRIOR >> self.fine_levels)
-        for _ in range(2):
-            padded = F.pad(field, (radius,) * 4, mode="replicate")
-            field = F.avg_pool2d(padded, 2 * radius + 1, 1)
-        return field
+        return box_mean(box_mean(field, radius), radius)
 
     def _moved(self, read: Reader, field: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """The source warped by a coarse field."""
