@@ -39,7 +39,7 @@ class Failure:
         stops = None
         if isinstance(error, UserError):
             stops = str(error)
-        elif any(_is_full_disk(e) for e in _chain(error)):
+        elif is_full_disk(error):
             stops = f"the disk is full ({error}); what is done is kept: free some space and run the same command again"
         elif not isinstance(error, Exception):
             stops = f"stopped by {reason}"
@@ -65,7 +65,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is_full_disk(error: BaseException) -> bool:
+def is_full_disk(error: BaseException) -> bool:
+    """Whether ``error``, or one that led to it, says that there is no space left."""
+    return any(_says_full(e) for e in _chain(error))
+
+
+def _says_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     return any(words in str(error).lower() for words in _FULL_WORDS)

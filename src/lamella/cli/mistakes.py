@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from cyclopts import CycloptsError
 from pydantic import ValidationError
 
+from lamella.blockwise.failure import is_full_disk
 from lamella.core.errors import UserError
 
 
@@ -27,6 +28,13 @@ def explain_words(error: CycloptsError, words: Sequence[str]) -> str:
     verb = [word for word in words[:2] if word.replace("-", "").isalpha() and not word.startswith("-")]
     chain = error.command_chain or verb[:1]
     return f"{told.rstrip('.')}; see {' '.join(['lamella', *chain])} --help"
+
+
+def full_disk(error: Exception) -> str | None:
+    """What to say if that is why a command failed."""
+    if not is_full_disk(error):
+        return None
+    return "no space left on the disk; what was written before is kept: free some space and run the same command again"
 
 
 def _cause(error: BaseException) -> ValidationError | None:

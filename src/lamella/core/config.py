@@ -44,7 +44,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give the path of a YAML file") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} holds {type(values).__name__}, not keys with values; see the recipes for examples")
     return values
@@ -65,12 +65,20 @@ def override(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
         *parents, last = key.split(".")
         for name in parents:
             node = _child(node, name, key)
-        value = yaml.safe_load(text)
+        value = _value(text, change)
         if isinstance(node, list):
             node[_index(node, last, key)] = value
         else:
             node[last] = value
     return result
+
+
+def _value(text: str, change: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise UserError(f"the value in {change!r} is not valid YAML: {problem}; check brackets and quotes") from None
 
 
 def _copy(value: Any) -> Any:

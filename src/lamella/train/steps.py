@@ -35,8 +35,9 @@ class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there, so that a kill leaves the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with replacing(path) as beside:
-            torch.save(checkpoint, beside)
+        # given a path instead of a file, torch does not tell why it could not write
+        with replacing(path) as beside, open(beside, "wb") as file:
+            torch.save(checkpoint, file)
 
 
 class Steps(Callback):
