@@ -57,14 +57,21 @@ def test_a_users_mistake_on_a_worker_stops_the_run(tmp_path, scheduler):
     [
         ("local:none", "write a number"),
         ("local:0", "write a number"),
-        ("cluster.yaml", "neither local:N"),
-        ("tcp://127.0.0.1:1", "no scheduler answers"),
+        ("nowhere.yaml", "neither local:N"),
+        ("lots.yaml", "'cluster.local.memory' is 'lots'.*as '4GB'"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_refused(text, message, monkeypatch):
-    monkeypatch.setattr("lamella.blockwise.cluster._CONNECT_S", 0.5)
+def test_words_that_name_no_cluster_are_refused_before_any_run(text, message, tmp_path, monkeypatch):
+    (tmp_path / "lots.yaml").write_text("kind: local\nmemory: lots\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        run(Square("."), BLOCKS, label="squares", executor=Executor(dask=text))
+        Executor(dask=text)
+
+
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("lamella.blockwise.cluster._CONNECT_S", 0.5)
+    with pytest.raises(UserError, match="no scheduler answers"):
+        run(Square("."), BLOCKS, label="squares", executor=Executor(dask="tcp://127.0.0.1:1"))
 
 
 def test_a_worker_that_does_not_come_back_is_replaced(tmp_path):

@@ -121,6 +121,10 @@ MISTAKES = [
     ("runs trace frist", "no run 'frist'"),
     ("runs compare first frist", "no run 'frist'"),
     ("runs show first --plot chart.doc", "chart.doc"),
+    # a cluster that is none
+    ("align first raw.zarr out.zarr --dask nowhere.yaml", "nowhere.yaml is neither local:N"),
+    ("convert raw.zarr out.zarr --dask none.yaml", "none.yaml holds list"),
+    ("prep stacks raw.zarr out.h5 --count 1 --dask local:0", "local:0 asks for '0' processes; write a number"),
     # an output that exists
     ("convert raw.zarr there.zarr", "there.zarr exists already; choose another name, or replace it with --overwrite"),
     ("convert raw.zarr raw.zarr --overwrite", "raw.zarr is the source"),

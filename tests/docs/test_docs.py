@@ -147,8 +147,15 @@ def test_commands_of_pages_run(name, readme, tmp_path, monkeypatch):
     run_page(page(name))
 
 
+@pytest.fixture
+def beside_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with the first cluster file that the documentation shows."""
+    (tmp_path / "cluster.yaml").write_text(page("blocks.md").fences("yaml")[0].text)
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_every_command_is_run_or_could_not_be(path):
+def test_every_command_is_run_or_could_not_be(path, beside_a_cluster):
     shown = Page(path)
     runnable = path.name == "README.md" or path.name in NEEDS
     for fence in shown.fences():
@@ -238,7 +245,7 @@ def flags_of(words: list[str]) -> set[str]:
     return {name for argument in app.assemble_argument_collection() for name in argument.names}
 
 
-def test_examples_of_the_help_and_of_the_demonstration_are_commands():
+def test_examples_of_the_help_and_of_the_demonstration_are_commands(beside_a_cluster):
     found = [_VERBS, *(verbs for _, verbs in _GROUPS.values())]
     targets = [target for verbs in found for target, _ in verbs.values() if is_there(target)]
     shown = [line for target in targets for line in _examples(target).splitlines()] + COMMANDS.splitlines()

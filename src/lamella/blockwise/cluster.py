@@ -24,9 +24,10 @@ from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import dask
+import dask.utils
 import distributed
 from distributed import KilledWorker, WorkerPlugin, as_completed, get_worker
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from lamella.blockwise.blocks import Block
 from lamella.blockwise.failure import Failure
@@ -43,12 +44,24 @@ _LEAVE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _ANY_PORT = ":0"  # for Dask's status page, so that several clusters can run on one machine
 
 
+def _size(text: str) -> str:
+    """Refuse what Dask does not read as an amount of memory."""
+    try:
+        dask.utils.parse_bytes(text)
+    except ValueError:
+        raise ValueError("write a number and its unit, as '4GB'") from None
+    return text
+
+
+Memory = Annotated[str, AfterValidator(_size)]
+
+
 class LocalCluster(Config):
     """Processes of this machine, one block each; a process that dies is started again."""
 
     kind: Literal["local"] = "local"
     workers: int = Field(2, ge=1, description="processes")
-    memory: str | None = Field(None, description="what one process may use, as '4GB', before it is stopped")
+    memory: Memory | None = Field(None, description="what one process may use, as '4GB', before it is stopped")
 
     def build(self) -> Any:
         memory = {"memory_limit": self.memory} if self.memory else {}
@@ -70,7 +83,7 @@ class _Queue(Config):
     """Jobs of a batch system. Each job starts ``processes`` workers, which do one block each at a time."""
 
     cores: int = Field(1, ge=1, description="cores per job")
-    memory: str = Field(description="memory per job, as '16GB'")
+    memory: Memory = Field(description="memory per job, as '16GB'")
     walltime_hours: float = Field(4.0, gt=0, description="what a job may take; jobs that end are replaced")
     jobs: int = Field(1, ge=1, description="jobs to hold at once")
     processes: int | None = Field(None, ge=1, description="workers per job; one per core if not given")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lamella.blockwise.blocks import Block
 from lamella.blockwise.failure import Failure
@@ -29,6 +29,14 @@ class Executor(Config):
         gt=0,
         description="seconds a block may take on a cluster before its worker is stopped and it is tried again",
     )
+
+    @field_validator("dask")
+    @classmethod
+    def _find_cluster(cls, where: str | None) -> str | None:
+        """Refuse what names no cluster now, before an output is begun; Dask is imported only where one is named."""
+        if where is not None:
+            _cluster_module(where).parse_cluster(where)
+        return where
 
 
 @runtime_checkable
