@@ -16,13 +16,14 @@ from lamella.io.contents import Contents, Format, pick
 from lamella.io.folders import RECORD, Folder
 from lamella.io.hdf5 import Hdf5
 from lamella.io.n5 import N5
+from lamella.io.picture import Picture
 from lamella.io.place import Place
 from lamella.io.plan import make_plan
 from lamella.io.precomputed import Precomputed
 from lamella.io.tiff import TiffStack
 from lamella.io.zarr import Zarr
 
-FORMATS: tuple[Format, ...] = (Zarr(), N5(), Precomputed(), Hdf5(), TiffStack(), Folder())
+FORMATS: tuple[Format, ...] = (Zarr(), N5(), Precomputed(), Hdf5(), TiffStack(), Picture(), Folder())
 
 
 def open_volume(
