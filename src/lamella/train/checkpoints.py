@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lamella.core.errors import UserError
 
+AVERAGE = "average"  # the net's averaged state, beside Lightning's entries
 _NET = "net."  # where Lightning keeps the task's net in its state
 
 
@@ -48,8 +49,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read checkpoint {path}: {error}; choose another of the run's checkpoints") from error
 
 
-def weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The net's parameters and buffers by name."""
+def weights(checkpoint: Mapping[str, Any], *, average: bool = True) -> dict[str, Tensor]:
+    """The net's parameters and buffers by name: averaged if the run averaged them, unless ``average`` is False."""
+    if average and AVERAGE in checkpoint:
+        return dict(checkpoint[AVERAGE])
     return {k.removeprefix(_NET): v for k, v in checkpoint["state_dict"].items() if k.startswith(_NET)}
 
 

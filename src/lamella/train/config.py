@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from lamella.core.config import Config
 from lamella.core.errors import UserError
+from lamella.train.average import AverageConfig
 from lamella.train.monitor import Best, EarlyStopping
 from lamella.train.optimiser import Adam, OptimiserConfig
 from lamella.train.schedule import Constant, ScheduleConfig
@@ -29,6 +30,8 @@ class TrainerConfig(Config):
     optimiser: OptimiserConfig = Adam()
     clip: float | None = Field(None, gt=0)
     """Gradients with a larger norm are scaled down to it."""
+    average: AverageConfig | None = None
+    """Average the weights over the last steps; validation, best checkpoints and whatever uses the run see the average."""
 
     device: str = "auto"
     """``auto`` (a GPU if there is one), ``cpu``, ``mps``, ``cuda``, ``cuda:1``, or several: ``cuda:0,1``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lamella.core.rng import stream
+from lamella.train.average import Average
 from lamella.train.batches import Samples, TrainingBatches, loader
+from lamella.train.checkpoints import AVERAGE
 from lamella.train.config import TrainerConfig
-from lamella.train.phases import check_phases, enter, forget, parameter_groups, phase_index
+from lamella.train.phases import check_phases, enter, forget, parameter_groups, phase_index, set_rates
 from lamella.train.task import Task
 from lamella.train.validation import evaluating
 
@@ -32,6 +36,8 @@ class Learner(LightningModule):
         check_phases(self.phases, self.net)
         self.schedule = config.schedule.build(config.steps)
         self._phase: int | None = None
+        self._average: Average | None = None
+        self._loaded: Any = None
 
     @property
     def phase(self) -> str:
@@ -53,16 +59,39 @@ class Learner(LightningModule):
         index = phase_index(self.phases, step)
         if index != self._phase:
             self._phase = index
+            enter(self.net, optimiser, self.phases, index)
             if self.phases[index].fresh_optimiser and self.phases[index].start == step:
                 forget(optimiser)
-        enter(self.net, optimiser, self.phases, index, self.config.learning_rate * self.schedule.factor(step))
+        set_rates(optimiser, index, self.config.learning_rate * self.schedule.factor(step))
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         step = self.trainer.global_step
-        torch.manual_seed(int(stream(self.seed, "torch", step, self.global_rank).integers(2**62)))
+        self._seed_torch(int(stream(self.seed, "torch", step, self.global_rank).integers(2**62)))
         sample = self._sample(batch, stream(self.seed, "augment", step, self.global_rank), training=True)
         parts = self.task.loss(sample, step)
         return {"loss": parts["total"], "parts": {name: value.detach() for name, value in parts.items()}}
+
+    def on_train_start(self) -> None:
+        if self.config.average:
+            self._average = Average(self.net, self.config.average, self._loaded)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._loaded = checkpoint.get(AVERAGE)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._average:
+            checkpoint[AVERAGE] = self._average.state_dict()
+
+    def stepped(self, step: int) -> None:
+        """Take note of the weights after ``step`` steps."""
+        if self._average:
+            self._average.update(step)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The net in evaluation mode, without gradients, with averaged weights if the run averages them."""
+        with evaluating(self.net), self._average.shown() if self._average else nullcontext():
+            yield
 
     def scores(self, batch: Any, number: int) -> dict[str, Tensor]:
         """Scores of held-out batch ``number``, always with the same chance."""
@@ -72,8 +101,15 @@ class Learner(LightningModule):
 
     def panels(self, batch: Any) -> dict[str, bytes]:
         """The task's pictures of a batch, in full precision."""
-        with evaluating(self.net), torch.autocast(self.device.type, enabled=False):
+        with self.evaluating(), torch.autocast(self.device.type, enabled=False):
             return self.task.panels(self._held_out(batch, 0))
+
+    def _seed_torch(self, seed: int) -> None:
+        """Seed the generators that this device draws from. ``torch.manual_seed`` also notes, with its stack of calls, the seed for
+        every kind of device that is never used, which takes longer than the step of a small net."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def _held_out(self, batch: Any, number: int) -> Any:
         batch = self.transfer_batch_to_device(batch, self.device, 0)

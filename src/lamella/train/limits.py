@@ -62,14 +62,14 @@ class Limits:
         if self._follower:
             self._follower.observe(metrics)
 
-    def reached(self, step: int) -> str | None:
-        """Why to stop after ``step`` steps; None to go on."""
+    def reached(self, step: int, *, may_end: bool = True) -> str | None:
+        """Why to stop after ``step`` steps; None to go on. Lack of improvement is a reason only if the schedule ``may_end`` here."""
         config, early = self._config, self._config.early_stopping
         if step >= config.steps:
             return "finished"
         if self.interrupt.asked:
             return "interrupted"
-        if early and self._follower and self._follower.since >= early.patience:
+        if early and self._follower and may_end and self._follower.since >= early.patience:
             return f"stopped early: {early.metric} has not improved for {early.patience} measurements"
         if config.max_cpu_seconds is not None and self.cpu_seconds >= config.max_cpu_seconds:
             return f"reached max_cpu_seconds={config.max_cpu_seconds:g}"

@@ -59,12 +59,15 @@ def parameter_groups(net: nn.Module, phases: Sequence[Phase]) -> list[dict[str, 
     return [{"params": parameters, "factors": factors} for factors, parameters in groups.items()]
 
 
-def enter(
-    net: nn.Module, optimiser: torch.optim.Optimizer, phases: Sequence[Phase], index: int, learning_rate: float
-) -> None:
-    """Set the learning rates of phase ``index`` and freeze what it does not train, running statistics included."""
+def set_rates(optimiser: torch.optim.Optimizer, index: int, learning_rate: float) -> None:
+    """Set the learning rate of every group for phase ``index``."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate * group["factors"][index]
+
+
+def enter(net: nn.Module, optimiser: torch.optim.Optimizer, phases: Sequence[Phase], index: int) -> None:
+    """Freeze what phase ``index`` does not train, running statistics included."""
+    for group in optimiser.param_groups:
         for parameter in group["params"]:
             parameter.requires_grad_(group["factors"][index] != 0)
     for name, module in net.named_modules():

@@ -69,6 +69,7 @@ class Steps(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step  # number of steps done
+        learner.stepped(step)
         self.averages.add(outputs["parts"])
         self._show(step, learner, outputs)
         row = self._measure(trainer, learner, step)
@@ -76,7 +77,7 @@ class Steps(Callback):
             self._note(learner, step, row)
         if self._due(step, self.config.panels_every):
             self._picture(learner, step, batch)
-        self._stop(trainer, step)
+        self._stop(trainer, learner, step)
         if self._due(step, self.config.checkpoint_every) or self.reason:
             self._save(trainer, step)
 
@@ -145,8 +146,8 @@ class Steps(Callback):
             for name, encoded in learner.panels(self.validation.first_batch() if self.validation else batch).items():
                 self.journal.picture(step, name, encoded)
 
-    def _stop(self, trainer: Trainer, step: int) -> None:
-        self.reason = self.limits.reached(step)
+    def _stop(self, trainer: Trainer, learner: Learner, step: int) -> None:
+        self.reason = self.limits.reached(step, may_end=learner.schedule.may_end(step))
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self.reason is not None, all=False):
             self.reason = self.reason or "stopped with another device"
         trainer.should_stop = self.reason is not None

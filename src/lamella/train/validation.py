@@ -27,7 +27,7 @@ class Validation:
     def scores(self, learner: Learner) -> dict[str, float]:
         """Mean over the samples of what the task's ``validate`` gives."""
         averages = Averages()
-        with evaluating(learner.net):
+        with learner.evaluating():
             for number, (indices, batch) in enumerate(zip(self._batches, self._loader, strict=True)):
                 averages.add(learner.scores(batch, number), weight=float(len(indices)))
         return {name: float(mean) for name, mean in averages.means().items()}
