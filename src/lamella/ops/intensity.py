@@ -42,10 +42,11 @@ class Scaling:
         """
         if image.shape[0] != len(self.offsets):
             raise UserError(f"an image of {image.shape[0]} channels does not fit statistics of {len(self.offsets)}")
-        exact = np.float64 if image.dtype.itemsize > 2 and image.dtype.kind in "iuf" else np.float32
+        values: NDArray[Any] = image.astype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
         column = (slice(None), *[None] * (image.ndim - 1))
-        offsets, gains = np.asarray(self.offsets, exact)[column], np.asarray(self.gains, exact)[column]
-        result = ((image.astype(exact) - offsets) * gains).astype(np.float32, copy=False)
+        offsets: NDArray[Any] = np.asarray(self.offsets, values.dtype)[column]
+        gains: NDArray[Any] = np.asarray(self.gains, values.dtype)[column]
+        result = ((values - offsets) * gains).astype(np.float32, copy=False)
         return result if self.limits is None else np.clip(result, *self.limits)
 
     def repeated(self, times: int) -> Scaling:

@@ -1,0 +1,202 @@
+"""Images with labelled objects, to learn segmentation from: crops at native pixel size, or whole images trimmed to one size.
+
+Sample ``i`` is drawn from the random stream (seed, i) alone, so a resumed run goes on with the samples that the interrupted one
+would have seen, with any number of workers. A sample has
+
+- ``image`` (image, (1, c, *space), float32), each channel scaled by the normaliser; with ``slices`` neighbouring sections are
+  channels, those of the first channel first;
+- ``labels`` (label, (1, 1, *space), int64), 0 background, every object its own number, 0 where labels are ignored;
+- ``valid`` (weight, (1, 1, *space), float32), 1 where the annotation counts, 0 where labels are ignored, outside the image and in
+  the crop's ``context``.
+
+Space is ``y x``, or ``z y x`` with ``ndim`` 3. Beyond the edge of an image, image and labels are mirrored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from lamella.core.config import Config
+from lamella.core.errors import UserError
+from lamella.core.rng import stream
+from lamella.data.labelled_crops import Crops
+from lamella.data.labelled_image import LabelledImage
+from lamella.data.labelled_load import Loaded, load
+from lamella.data.labelled_source import LabelledSource
+from lamella.data.sample import Layer, Sample
+from lamella.ops.intensity import IntensityConfig, Percentile
+from lamella.ops.trim import TrimConfig, trim
+
+IMAGE, LABELS, VALID = "image", "labels", "valid"
+
+
+class LabelledData(Config):
+    """Which images a net is trained on, and what of them it sees."""
+
+    kind: Literal["labelled"] = "labelled"
+    sources: tuple[LabelledSource, ...] = Field(min_length=1, description="data sets of images and labels")
+    ndim: Literal[2, 3] = Field(2, description="2: sections, 3: volumes")
+    slices: int = Field(1, ge=1, description="odd number of neighbouring sections that a 2D net sees as channels")
+    crop: int | tuple[int, ...] = Field(
+        128, description="size of a crop in pixels of the image, one or one for each axis"
+    )
+    context: int | tuple[int, ...] = Field(
+        0,
+        description="pixels at the edges of a crop that are shown but do not count, so that all that counts has surroundings",
+    )
+    objects: float = Field(0.5, ge=0, le=1, description="share of crops around an object; the others lie anywhere")
+    draw: Literal["images", "voxels"] = Field(
+        "images", description="images: each image (section) as often as any other; voxels: in proportion to its size"
+    )
+    trim: TrimConfig | None = Field(None, description="whole images, trimmed to one size, in place of crops")
+    ignore: tuple[int, ...] = Field((), description="labels of regions that nobody could annotate, such as blobs: (1,)")
+    normaliser: IntensityConfig = Field(Percentile(), description="the same as for prediction")
+    length: int | None = Field(
+        None,
+        ge=1,
+        description="number of different samples, which then repeat; none: no end, and for validation every image once",
+    )
+    cache_gb: float = Field(
+        4.0, ge=0, description="memory for images and labels; what does not fit is read crop by crop"
+    )
+    skip_bad: bool = Field(False, description="go on without files that cannot be used, and report them")
+
+    @model_validator(mode="after")
+    def _check(self) -> LabelledData:
+        if self.slices % 2 == 0:
+            raise ValueError(f"slices {self.slices} must be odd, with the section to learn in the middle")
+        if self.slices > 1 and self.ndim == 3:
+            raise ValueError("slices are for 2D nets; with ndim 3 the sections are an axis of the image")
+        for name, value, least in (("crop", self.crop, 1), ("context", self.context, 0)):
+            sides = (value,) if isinstance(value, int) else value
+            if (not isinstance(value, int) and len(sides) != self.ndim) or min(sides, default=-1) < least:
+                raise ValueError(f"{name} {value} must be one size of at least {least}, or {self.ndim} of them")
+        if any(2 * c >= n for c, n in zip(self.per_axis(self.context), self.per_axis(self.crop), strict=True)):
+            raise ValueError(f"context {self.context} on both sides leaves nothing of a crop of {self.crop}")
+        if 0 in self.ignore:
+            raise ValueError("label 0 is the background; ignore labels above it")
+        return self
+
+    def per_axis(self, size: int | tuple[int, ...]) -> tuple[int, ...]:
+        """One size for each spatial axis."""
+        return (size,) * self.ndim if isinstance(size, int) else size
+
+    def build(self, seed: int) -> LabelledSamples:
+        """Open all images, look at all labels, and keep in memory what fits.
+
+        Raises UserError, naming the file, for images without labels and labels without image, sizes that differ, labels that
+        are colours, floats or a mask, sources without any object, and files that cannot be read.
+        """
+        return LabelledSamples(self, load(self), seed)
+
+    def held_out(self, seed: int) -> LabelledSamples | Tiles:
+        """Samples to validate on: ``length`` of them, or tiles that cover each image once."""
+        return self.build(seed) if self.length is not None else Tiles(self, load(self))
+
+
+class _Samples:
+    """What drawn samples and tiles share."""
+
+    def __init__(self, config: LabelledData, loaded: Loaded) -> None:
+        self.config, self.images, self.skipped = config, loaded.images, loaded.skipped
+        self.crops = Crops(config.ndim, config.per_axis(config.crop), config.per_axis(config.context), config.slices)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of ``image``."""
+        return self.images[0].opened.image.num_channels * self.config.slices
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """That of the first image, for each spatial axis, 1 where it is not known."""
+        meta = self.images[0].opened.image.volume.meta
+        size = dict(zip(meta.axes, meta.voxel_size, strict=True))
+        return tuple(size.get(a, 1.0) for a in "zyx"[-self.config.ndim :])
+
+    def _whole(self, image: LabelledImage, plane: int) -> Sample:
+        """A whole image, or section ``plane`` of it, trimmed."""
+        assert self.config.trim is not None
+        window = self.crops.whole(image, plane)
+        ndim, method = self.config.ndim, self.config.trim
+        return _sample(
+            trim(window.image, method, ndim),
+            trim(window.labels, method, ndim, "labels"),
+            trim(window.valid, method, ndim, "valid"),
+        )
+
+
+class LabelledSamples(_Samples):
+    """Samples by index, see the module. Picklable; indices past ``length`` begin again. ``skipped`` lists files left out."""
+
+    def __init__(self, config: LabelledData, loaded: Loaded, seed: int) -> None:
+        super().__init__(config, loaded)
+        self.seed = seed
+        chances = np.cumsum([_chance(image, config) for image in self.images])
+        self._ends = chances / chances[-1]
+
+    def __len__(self) -> int:
+        if self.config.length is None:
+            raise UserError("these samples have no end; set data.length to the number of samples to hold out")
+        return self.config.length
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        if self.config.length is not None:
+            index %= self.config.length
+        rng = stream(self.seed, "sample", index)
+        image = self.images[int(np.searchsorted(self._ends, rng.random(), side="right"))]
+        if self.config.trim is not None:
+            return self._whole(image, image.planes[int(rng.integers(len(image.planes)))])
+        start = self.crops.draw(rng, image, self.config.objects)
+        window = self.crops.window(image, start)
+        return _sample(window.image, window.labels, window.valid)
+
+
+class Tiles(_Samples):
+    """All images once, in order: each voxel that counts is ``valid`` in exactly one tile. Trimmed images are tiles themselves."""
+
+    def __init__(self, config: LabelledData, loaded: Loaded) -> None:
+        super().__init__(config, loaded)
+        self._tiles = [(image, start) for image in self.images for start in self._starts(image)]
+
+    def _starts(self, image: LabelledImage) -> Sequence[tuple[int, ...]]:
+        if self.config.trim is not None:
+            return [(plane, 0, 0) for plane in (image.planes if self.config.ndim == 2 else image.planes[:1])]
+        return self.crops.cover(image)
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        image, start = self._tiles[index]
+        if self.config.trim is not None:
+            return self._whole(image, start[0])
+        window = self.crops.window(image, start)
+        return _sample(window.image, window.labels, self.crops.own(image, start, window.valid))
+
+
+def _chance(image: LabelledImage, config: LabelledData) -> float:
+    sections = len(image.planes) if config.ndim == 2 else 1
+    size = sections if config.draw == "images" else len(image.planes) * image.shape[1] * image.shape[2]
+    return image.opened.weight * size
+
+
+def _sample(image: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> Sample:
+    """Arrays (c, *space), (*space) and (*space) as a sample of one."""
+    return Sample(
+        {
+            IMAGE: Layer(torch.from_numpy(np.ascontiguousarray(image))[None], "image"),
+            LABELS: Layer(torch.from_numpy(np.ascontiguousarray(labels))[None, None], "label"),
+            VALID: Layer(torch.from_numpy(np.ascontiguousarray(valid))[None, None], "weight"),
+        }
+    )
