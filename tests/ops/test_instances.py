@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from lamella.core.errors import UserError
 from lamella.ops.instances import Basins, Components, DistanceWatershed
 from lamella.ops.instances import basins as basins_module
 from tests.ops.blocks_of_instances import in_blocks, same_but_for_numbers
@@ -17,7 +16,7 @@ METHODS = {
     "basins": Basins(threshold=0.3, merge=0.9),
     "rough basins": Basins(threshold=0.3, smooth=0, merge=0.97, min_size=0),
     "watershed": DistanceWatershed(threshold=0.5, min_size=5),
-    "watershed with intensity": DistanceWatershed(threshold=0.55, intensity=0.5, boundaries="soft"),
+    "watershed with intensity": DistanceWatershed(threshold=0.35, intensity=0.5, boundaries="soft", min_size=5),
 }
 
 
@@ -33,18 +32,15 @@ def noise(shape, seed, sigma):
     return {k: np.round(v * 16).astype(np.float32) / 16 for k, v in maps.items()} if seed % 2 else maps
 
 
-@pytest.mark.parametrize("around", [0, 5])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
     ("shape", "size", "voxel_size"),
-    [((60, 73), (16, 23), None), ((60, 73), (60, 1), (1.0, 1.5)), ((20, 30, 28), (9, 11, 10), (3.0, 1.0, 1.0))],
+    [((60, 73), (16, 23), None), ((2, 73), (2, 1), (1.0, 1.5)), ((10, 22, 20), (6, 11, 13), (3.0, 1.0, 1.0))],
 )
 @pytest.mark.parametrize("name", METHODS)
-def test_blocks_equal_the_whole(name, shape, size, voxel_size, seed, around, monkeypatch):
-    monkeypatch.setattr(basins_module, "_AROUND", around)
-    if around and METHODS[name].kind != "basins":
-        pytest.skip("the same without")
+def test_blocks_equal_the_whole(name, shape, size, voxel_size, seed, monkeypatch):
+    monkeypatch.setattr(basins_module, "_AROUND", 5 * seed)  # otherwise every path of so small an image ends in sight
     maps, method = noise(shape, seed, 1.5), METHODS[name].build()
     whole = method(maps, voxel_size)
-    assert whole.max() > 1
+    assert whole.any()
     assert same_but_for_numbers(in_blocks(method, maps, size, voxel_size), whole)

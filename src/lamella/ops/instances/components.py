@@ -131,14 +131,14 @@ def _crossings(components: NDArray[np.uint32], old: NDArray[np.int64], known: Bo
     for axis in range(write.ndim):
         if write.stop[axis] == known.stop[axis]:
             continue
-        along = np.array([int(k == axis) for k in range(write.ndim)])
-        start = np.where(along, write.stop, write.start)
-        face = Box(tuple(start), tuple(np.where(along, start + 1, write.stop)))
+        along = tuple(int(k == axis) for k in range(write.ndim))
+        above = write.shift([n * k for n, k in zip(write.shape, along, strict=True)])
+        face = above.intersect(write.shift(along))
         beyond = components[face.slices(known.start)]
-        inner = components[face.shift(tuple(-along)).slices(known.start)]
+        inner = components[face.shift([-k for k in along]).slices(known.start)]
         patches, count = connected((inner > 0) & (beyond > 0))
         first = first_places(patches, count)
-        voxels = np.stack(np.unravel_index(first, face.shape), axis=1) + start
+        voxels = np.stack(np.unravel_index(first, face.shape), axis=1) + np.array(face.start)
         found.append(_sure(np.searchsorted(old, beyond.ravel()[first]) + 1, voxels))
     return Links.stack(found)
 
