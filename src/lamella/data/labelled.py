@@ -15,7 +15,7 @@ Space is ``y x``, or ``z y x`` with ``ndim`` 3. Beyond the edge of an image, ima
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ IMAGE, LABELS, VALID = "image", "labels", "valid"
 
 class LabelledData(Config):
     """Which images a net is trained on, and what of them it sees."""
+
+    held_out_needs_length: ClassVar[bool] = False  # without one, every image is validated on once
 
     kind: Literal["labelled"] = "labelled"
     sources: tuple[LabelledSource, ...] = Field(min_length=1, description="data sets of images and labels")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ MASKS = "masks"
 
 class StacksData(Config):
     """Which windows a net is trained on."""
+
+    held_out_needs_length: ClassVar[bool] = True  # windows of a volume have no natural end
 
     kind: Literal["stacks"] = "stacks"
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="volumes and archives to draw from")
@@ -69,6 +71,10 @@ class StacksData(Config):
             parts.append(Part(source, source.windows, sections))
             _try(parts[-1])
         return StackSamples(self, tuple(parts), seed)
+
+    def held_out(self, seed: int) -> StackSamples:
+        """Samples to validate on, ``length`` of them."""
+        return self.build(seed)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class Recipe(Config):
     task: TaskConfig
     data: DataConfig
     validation: DataConfig | None = None
-    """Held-out samples; keys that are left out are those of ``data``, ``length`` says how many."""
+    """Held-out samples; keys that are left out are those of ``data``, ``length`` says how many (for ``labelled`` data without a
+    length: every image once)."""
     trainer: TrainerConfig = TrainerConfig()
     seed: int = 0
     """All chance of the run comes from it: first weights, samples, augmentation."""
@@ -40,6 +41,6 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
-        if self.validation is not None and self.validation.length is None:
+        if self.validation is not None and self.validation.length is None and self.validation.held_out_needs_length:
             raise ValueError("validation.length is missing; set it to the number of held-out samples, for example 32")
         return self

@@ -124,7 +124,7 @@ def prepare(recipe: Recipe, *, parent: str | None = None, runs: str | Path = "ru
     from lamella.train.fit import seeded
 
     samples = recipe.data.build(recipe.seed)
-    held_out = recipe.validation.build(_HELD_OUT_SEED) if recipe.validation else None
+    held_out = recipe.validation.held_out(_HELD_OUT_SEED) if recipe.validation else None
     task = seeded(recipe.task.build, recipe.seed)
     loaded = origin.load(task) if origin else None
     return Training(recipe, task, samples, held_out, origin, loaded)
