@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lamella.runs import RunFolder
 from lamella.train.config import TrainerConfig
 from lamella.train.fit import Outcome, fit, seeded
+from lamella.train.steps import Judge
 from lamella.train.task import Phase, Task
 from tests.train.noise import Noise
 
@@ -85,13 +86,19 @@ class Slow(Blur):
 
 
 def train(
-    folder: Path, name: str, task: type[Blur] | Any = Blur, *, resume: bool = False, **changes: Any
+    folder: Path,
+    name: str,
+    task: type[Blur] | Any = Blur,
+    *,
+    resume: bool = False,
+    judge: Judge | None = None,
+    **changes: Any,
 ) -> tuple[Outcome, RunFolder, Task]:
     """Train a toy in ``folder/name`` with the settings above."""
     run = RunFolder.open(name, folder) if resume else RunFolder.create(name, {}, runs=folder)
     toy = seeded(task, 1)
     config = TrainerConfig.load({**SETTINGS, **changes})
-    outcome = fit(toy, Noise(), run, config, seed=5, held_out=Noise(first=10_000), resume=resume)
+    outcome = fit(toy, Noise(), run, config, seed=5, held_out=Noise(first=10_000), resume=resume, judge=judge)
     return outcome, run, toy
 
 

@@ -54,6 +54,9 @@ class TrainerConfig(Config):
     panels_every: int = Field(500, ge=0)
     """Steps between pictures; 0 for none."""
 
+    graph: bool = True
+    """Draw the net's graph for TensorBoard when the run begins."""
+
     best: tuple[Best, ...] = (Best(),)
     """Which best checkpoints to keep."""
     early_stopping: EarlyStopping | None = None

@@ -30,7 +30,7 @@ from lamella.train.config import TrainerConfig, accelerator, is_first_process
 from lamella.train.journal import Journal
 from lamella.train.learner import Learner
 from lamella.train.limits import Limits
-from lamella.train.steps import Steps, WholeFiles
+from lamella.train.steps import Judge, Steps, WholeFiles
 from lamella.train.task import Task
 from lamella.train.validation import Validation
 
@@ -58,13 +58,16 @@ def fit(
     seed: int = 0,
     held_out: HeldOut | None = None,
     resume: bool = False,
+    judge: Judge | None = None,
 ) -> Outcome:
     """Train ``task.net`` on ``samples`` and keep everything in ``run``.
 
     With ``resume`` the run goes on from its last checkpoint (from the beginning if it was stopped before the first). Ctrl-C and
     SIGTERM end the step, write a checkpoint and return; a second Ctrl-C raises KeyboardInterrupt at once.
 
-    Raises UserError for a device that is not there, phases that do not fit the net, or a loss that is no longer finite.
+    ``judge`` is told every row of metrics, and what it answers ends the run.
+
+    Raises UserError for a device that is not there and phases that do not fit the net, Diverged for a loss that is no longer finite.
     """
     kind, devices = accelerator(config)
     if config.threads is not None:
@@ -87,7 +90,7 @@ def fit(
             total = (config.steps - start) * config.batch_size * num_devices
             meter = stack.enter_context(progress(f"train {run.name}", total, "samples"))
         validation = Validation(held_out, config.batch_size, config.num_workers) if held_out is not None else None
-        steps = Steps(run, config, Limits(config), validation, journal, meter)
+        steps = Steps(run, config, Limits(config), validation, journal, meter, judge)
         trainer = _trainer(run, config, steps, kind, devices)
         _fit(trainer, Learner(task, samples, config, seed), run.checkpoint_path("last") if start else None)
         outcome = Outcome(trainer.global_step, steps.reason or "finished")

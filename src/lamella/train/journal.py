@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from types import TracebackType
+from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from lamella.core.files import replacing
@@ -44,6 +48,11 @@ class Journal:
         image = Summary.Image(encoded_image_string=encoded)
         summary = Summary(value=[Summary.Value(tag=f"panels/{name}", image=image)])
         self._events._get_file_writer().add_summary(summary, step)
+
+    def graph(self, net: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Show the net's graph in TensorBoard, as traced with ``inputs``."""
+        with redirect_stdout(io.StringIO()):  # where PyTorch repeats the exception
+            self._events.add_graph(net, inputs)
 
     def warn(self, step: int, message: str) -> None:
         """Keep a warning in the run's record."""

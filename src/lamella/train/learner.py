@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lamella.core.rng import stream
 from lamella.train.average import Average
-from lamella.train.batches import Samples, TrainingBatches, loader
+from lamella.train.batches import Samples, TrainingBatches, collate, loader
 from lamella.train.checkpoints import AVERAGE
 from lamella.train.config import TrainerConfig
 from lamella.train.phases import check_phases, enter, forget, parameter_groups, phase_index, set_rates
@@ -103,6 +103,12 @@ class Learner(LightningModule):
         """The task's pictures of a batch, in full precision."""
         with self.evaluating(), torch.autocast(self.device.type, enabled=False):
             return self.task.panels(self._held_out(batch, 0))
+
+    def graph_inputs(self) -> tuple[Any, ...]:
+        """What the net takes, made of the first training sample."""
+        batch = collate([self.samples[0]])
+        with self.evaluating(), torch.autocast(self.device.type, enabled=False):
+            return self.task.inputs(self._held_out(batch, 0))
 
     def _seed_torch(self, seed: int) -> None:
         """Seed the generators that this device draws from. ``torch.manual_seed`` also notes, with its stack of calls, the seed for

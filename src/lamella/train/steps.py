@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,19 @@ from lamella.core.progress import Meter
 from lamella.runs import RunFolder
 from lamella.train.averages import Averages
 from lamella.train.config import TrainerConfig
+from lamella.train.graph import draw_graph
 from lamella.train.journal import Journal
 from lamella.train.learner import Learner
 from lamella.train.limits import Limits
 from lamella.train.monitor import Follower
 from lamella.train.validation import Validation
+
+Judge = Callable[[int, Mapping[str, float | str]], str | None]
+"""Is told each row of metrics with its step, and says why to stop, or None."""
+
+
+class Diverged(UserError):
+    """The loss is no number any more."""
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -51,9 +59,10 @@ class Steps(Callback):
         validation: Validation | None,
         journal: Journal | None,
         meter: Meter | None,
+        judge: Judge | None = None,
     ) -> None:
         self.run, self.config, self.limits = run, config, limits
-        self.validation, self.journal, self.meter = validation, journal, meter
+        self.validation, self.journal, self.meter, self.judge = validation, journal, meter, judge
         self.averages = Averages()
         self.best = {best.name: Follower(best) for best in config.best}
         self.reason: str | None = None
@@ -62,9 +71,12 @@ class Steps(Callback):
         self._logged_step = 0
         self._signals = ExitStack()
         self._warned = False
+        self._verdict: str | None = None
 
     def on_train_start(self, trainer: Trainer, learner: Any) -> None:
         self._signals.enter_context(self.limits.interrupt.listening())  # after Lightning has set its own handlers
+        if self.journal and self.config.graph and trainer.global_step == 0:
+            draw_graph(learner, self.journal)
         self._logged_at, self._logged_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -135,6 +147,7 @@ class Steps(Callback):
     def _note(self, learner: Learner, step: int, row: dict[str, float | str]) -> None:
         learner.schedule.observe(row)
         self.limits.observe(row)
+        self._verdict = self.judge(step, row) if self.judge else None
         if self.journal:
             self.journal.write(step, row)
         for name, follower in self.best.items():
@@ -147,7 +160,7 @@ class Steps(Callback):
                 self.journal.picture(step, name, encoded)
 
     def _stop(self, trainer: Trainer, learner: Learner, step: int) -> None:
-        self.reason = self.limits.reached(step, may_end=learner.schedule.may_end(step))
+        self.reason = self.limits.reached(step, may_end=learner.schedule.may_end(step)) or self._verdict
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self.reason is not None, all=False):
             self.reason = self.reason or "stopped with another device"
         trainer.should_stop = self.reason is not None
@@ -165,7 +178,7 @@ class Steps(Callback):
     def _refuse_non_finite(self, step: int, means: Mapping[str, float]) -> None:
         broken = [name for name, mean in means.items() if not math.isfinite(mean)]
         if broken:
-            raise UserError(
+            raise Diverged(
                 f"{', '.join(broken)} became {means[broken[0]]} within the last {self.config.log_every} steps before step "
                 f"{step}; lower trainer.learning_rate (now {self.config.learning_rate:g}) or set trainer.clip=1, and check "
                 "the data for NaN. Checkpoints from before are kept"

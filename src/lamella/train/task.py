@@ -64,6 +64,16 @@ class Task(ABC):
         """Scalar scores of one held-out batch, called without gradients and with the net in evaluation mode."""
         return self.loss(sample, step=0)
 
+    def inputs(self, sample: Any) -> tuple[Any, ...]:
+        """What the loss of a sample calls ``net`` with, to draw its graph; empty if it calls parts of it only."""
+        found: list[tuple[Any, ...]] = []
+        handle = self.net.register_forward_pre_hook(lambda _, inputs: found.append(inputs))
+        try:
+            self.loss(sample, step=0)
+        finally:
+            handle.remove()
+        return found[0] if found else ()
+
     def compile(self) -> None:
         """Compile what the loss calls, in place. A task that calls parts of its net, not the net itself, compiles those."""
         self.net.compile()

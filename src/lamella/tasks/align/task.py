@@ -116,6 +116,9 @@ class AlignTask(Task):
     def panels(self, sample: AlignSample) -> dict[str, bytes]:
         return draw_panels(self.net, sample, self.config.similarity, self.config.smoothness)
 
+    def inputs(self, sample: AlignSample) -> tuple[Tensor, Tensor]:
+        return sample.shown[:, SOURCE, None], sample.shown[:, TARGET, None]
+
     def watch(self, metrics: Mapping[str, float]) -> str | None:
         if metrics.get("moved", 1.0) > 0.02 or metrics.get("step", 0) < _PATIENCE:
             return None
