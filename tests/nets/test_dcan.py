@@ -68,7 +68,7 @@ def test_branches_share_the_encoder_and_nothing_else():
     net = build()
     x = torch.rand(1, 1, 16, 16, dtype=torch.double)
     before = net(x)
-    torch.nn.init.zeros_(net.branches[1].heads[0].weight)
+    torch.nn.init.zeros_(net.branches[1].heads[0].conv.weight)
     after = net(x)
     assert torch.equal(after[:, 0], before[:, 0])
     assert not torch.equal(after[:, 1], before[:, 1])

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lamella.core.errors import UserError
-from lamella.nets.blocks import fold, fuse, unfold
+from lamella.nets.blocks import fold, fuse, lower, unfold
+from lamella.nets.dcan import DcanConfig
 from lamella.nets.unet import UNetConfig
 
 SHAPES = {
@@ -109,6 +110,19 @@ def test_fusing_norms_changes_nothing():
     before = net(x)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fuse(net).modules())
     torch.testing.assert_close(net(x), before)
+
+
+@pytest.mark.parametrize("config", [UNetConfig(features=8, down=(2,)), DcanConfig(features=(4, 8), fused=1)])
+def test_lowered_precision_keeps_fine_outputs(config):
+    """Half precision has 256 values between two powers of two; the last sum is not rounded to them."""
+    torch.manual_seed(0)
+    net = config.build(1, 2).eval()
+    x = torch.rand(1, 1, 64, 64)
+    whole = net(x)
+    lowered = lower(net, torch.bfloat16)(x.bfloat16())
+    assert lowered.dtype == torch.float32
+    assert (lowered - whole).abs().max() < 0.05 * whole.abs().max()
+    assert lowered.unique().numel() > 2 * lowered.bfloat16().unique().numel()
 
 
 @pytest.mark.parametrize("norm", ["group", "instance", "none", "batch"])

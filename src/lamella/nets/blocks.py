@@ -121,9 +121,15 @@ def convolution(
     return conv
 
 
-def head(ndim: int, maps_in: int, maps_out: int) -> nn.Module:
-    """The last layer: one weighted sum of the maps per output."""
-    return _CONV[ndim](maps_in, maps_out, 1)
+class Head(nn.Module):
+    """The last layer: one weighted sum of the maps per output, in the precision of its own weights (see ``lower``)."""
+
+    def __init__(self, ndim: int, maps_in: int, maps_out: int) -> None:
+        super().__init__()
+        self.conv = _CONV[ndim](maps_in, maps_out, 1)
+
+    def forward(self, x: Maps) -> Maps:
+        return self.conv(x.to(self.conv.weight.dtype))
 
 
 def _norm(config: BlockConfig, maps: int) -> nn.Module:
@@ -238,6 +244,15 @@ def fuse(net: nn.Module) -> nn.Module:
     for module in net.modules():
         if isinstance(module, nn.Sequential):
             _fuse_pairs(module)
+    return net
+
+
+def lower(net: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Compute in ``dtype`` all but the heads, in place: their sums stay fine-grained, so that outputs have no steps."""
+    heads = {id(p) for module in net.modules() if isinstance(module, Head) for p in module.parameters()}
+    for value in (*net.parameters(), *net.buffers()):
+        if id(value) not in heads and value.is_floating_point():
+            value.data = value.data.to(dtype)
     return net
 
 

@@ -35,10 +35,10 @@ from lamella.core.errors import UserError
 from lamella.nets.blocks import (
     BlockConfig,
     ConvBlock,
+    Head,
     Size,
     Spread,
     check_space,
-    head,
     per_axis,
     pooling,
     spread_kernel,
@@ -101,7 +101,7 @@ class Branch(nn.Module):
             ConvBlock(style, config.branch_features, config.branch_features, one) for _ in features
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.heads = nn.ModuleList(head(config.ndim, config.branch_features, 1) for _ in features)
+        self.heads = nn.ModuleList(Head(config.ndim, config.branch_features, 1) for _ in features)
 
     def forward(self, maps: list[Tensor]) -> list[Float[Tensor, "b 1 ..."]]:
         layers = zip(maps, self.spread, self.mix, self.heads, strict=True)

@@ -29,6 +29,7 @@ from lamella.core.errors import UserError
 from lamella.nets.blocks import (
     BlockConfig,
     ConvBlock,
+    Head,
     Pooling,
     Size,
     Upsample,
@@ -36,7 +37,6 @@ from lamella.nets.blocks import (
     check_space,
     cropped,
     fold,
-    head,
     per_axis,
     pooling,
     trim,
@@ -149,7 +149,7 @@ class UNet(nn.Module):
         )
         joint = [m * (1 + (config.skip == "concat")) for m in maps]
         self.up = nn.ModuleList(ConvBlock(config, a, b, k) for a, b, k in zip(joint, up, kernels[1], strict=False))
-        self.head = head(ndim, up[0] if up else maps[0], out_channels * prod(self.fold))
+        self.head = Head(ndim, up[0] if up else maps[0], out_channels * prod(self.fold))
         self.skipped, self.starts, self.lost = self._trimmings()
 
     @property
