@@ -112,7 +112,7 @@ def test_fusing_norms_changes_nothing():
     torch.testing.assert_close(net(x), before)
 
 
-@pytest.mark.parametrize("config", [UNetConfig(features=8, down=(2,)), DcanConfig(features=(4, 8), fused=1)])
+@pytest.mark.parametrize("config", [UNetConfig(features=8, down=(2,)), DcanConfig(features=(4, 8, 16), branch_features=4)])
 def test_lowered_precision_keeps_fine_outputs(config):
     """Half precision has 256 values between two powers of two; the last sum is not rounded to them."""
     torch.manual_seed(0)
@@ -122,7 +122,7 @@ def test_lowered_precision_keeps_fine_outputs(config):
     lowered = lower(net, torch.bfloat16)(x.bfloat16())
     assert lowered.dtype == torch.float32
     assert (lowered - whole).abs().max() < 0.05 * whole.abs().max()
-    assert lowered.unique().numel() > 2 * lowered.bfloat16().unique().numel()
+    assert lowered.unique().numel() > 1.5 * lowered.bfloat16().unique().numel()
 
 
 @pytest.mark.parametrize("norm", ["group", "instance", "none", "batch"])
