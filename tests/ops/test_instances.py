@@ -11,7 +11,7 @@ from lamella.ops.instances import basins as basins_module
 from tests.ops.blocks_of_instances import in_blocks, same_but_for_numbers
 
 METHODS = {
-    "components": Components(threshold=0.4),
+    "components": Components(threshold=0.25),
     "opened and grown": Components(boundaries="hard", opening=1, dilation=2, min_size=0),
     "basins": Basins(threshold=0.3, merge=0.9),
     "rough basins": Basins(threshold=0.3, smooth=0, merge=0.97, min_size=0),
