@@ -8,8 +8,6 @@ be run against an unrelated section, which happens when it is given (``estimate`
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from lamella.blockwise import Executor, Unfinished, cover, run
 from lamella.core.errors import UserError
 from lamella.core.files import write_json, write_text
 from lamella.core.provenance import provenance
+from lamella.core.tables import csv_text, finite
 from lamella.core.volume import Volume
 from lamella.io import describe, open_volume
 from lamella.ops.tally import Tally
@@ -135,7 +134,7 @@ class Evaluation:
             tried = self.method["forward_backward"]
             values["method"] = {key: self.method[key] for key in ("after", "null", "net")}
             values["method"]["forward_backward"] = {q: tried[q] for q in ("p50", "p95")}
-        return _finite({**values, "folded_percent": self.folded_percent})
+        return finite({**values, "folded_percent": self.folded_percent})
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per section, for CSV and charts."""
@@ -248,8 +247,8 @@ def _row(section: SectionScores) -> dict[str, Any]:
 
 def _write(found: Evaluation, inputs: Inputs, out: Path, border: int) -> None:
     volumes = {name: v.path for name, v in vars(inputs).items() if v is not None}
-    write_text(out / "sections.csv", _csv(found.rows()))
-    write_text(out / "worst.csv", _csv([*found.worst, *found.worst_endpoint]))
+    write_text(out / "sections.csv", csv_text(found.rows()))
+    write_text(out / "worst.csv", csv_text([*found.worst, *found.worst_endpoint]))
     record = {
         **found.summary(),
         "chunks": found.chunks,
@@ -259,22 +258,4 @@ def _write(found: Evaluation, inputs: Inputs, out: Path, border: int) -> None:
         "sections": found.rows(),
         "provenance": provenance(**volumes),
     }
-    write_json(out / "scores.json", _finite(record))
-
-
-def _finite(value: Any) -> Any:
-    """NaN as null, which JSON can hold."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, keys, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    return text.getvalue()
+    write_json(out / "scores.json", finite(record))
