@@ -7,6 +7,7 @@ norm takes its statistics from the patch (``group``, ``instance``) a block of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd, prod
 from typing import Any, Literal, NoReturn
 
@@ -213,7 +214,7 @@ def unfold(x: Maps, factor: tuple[int, ...]) -> Maps:
     return x.reshape(b, c // prod(factor), *factor, *cells).permute(order).reshape(b, c // prod(factor), *space)
 
 
-def cropped(x: Maps, start: tuple[int, ...], shape: tuple[int, ...] | None = None) -> Maps:
+def cropped(x: Maps, start: Sequence[int], shape: Sequence[int] | None = None) -> Maps:
     """``shape`` cells from ``start`` on, or all that there are."""
     for axis, first in enumerate(start):
         x = x.narrow(axis + 2, first, x.shape[axis + 2] - first if shape is None else shape[axis])
