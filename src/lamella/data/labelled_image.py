@@ -129,8 +129,8 @@ def read_labels(opened: Opened, box: Box) -> NDArray[Any]:
     raw = opened.labels.read(box)[0]
     if not opened.components:
         return raw
-    around = np.ones((3, 3, 3), bool)
-    around[[0, 2]] = not opened.flat
+    around = ndimage.generate_binary_structure(3, 1)  # faces connect: thin membranes part cells that touch at a corner
+    around[[0, 2]] &= not opened.flat
     regions, _ = ndimage.label(without(raw, opened.ignore) > 0, around, output=np.int32)
     regions[regions > 0] += max(opened.ignore, default=0)  # no region has the number of an ignored label
     for value in opened.ignore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from lamella.core.box import Box
 from lamella.core.errors import UserError
-from lamella.core.progress import progress
+from lamella.core.progress import Meter, progress
 from lamella.data.labelled_image import Kept, LabelledImage, read_labels
 from lamella.data.labelled_source import LabelledSource, Opened, Part, open_pair, pairs_of
-from lamella.data.labelled_survey import Survey, survey
+from lamella.data.labelled_survey import Survey, survey, survey_blocks
 from lamella.data.shared import SharedBytes
 from lamella.io.statistics import LIMIT, sample_voxels
 from lamella.ops.intensity import Scaling
@@ -63,13 +63,17 @@ def load(config: LabelledData) -> Loaded:
     _check_channels([image for images in opened for image in images])
     memory = _Memory([image for images in opened for image in images], config.cache_gb)
     found: list[LabelledImage] = []
-    with progress("reading labels", sum(map(len, opened)), "images") as meter:
+    blocks = {id(image): _blocks(image, config.ndim) for images in opened for image in images}
+    with progress("reading labels", sum(map(len, blocks.values())), "blocks") as meter:
         for source, images in zip(config.sources, opened, strict=True):
             looked = []
             for image in images:
-                result = bad.attempt(lambda image=image: _look(image, config, memory), image.labels.volume.path)  # type: ignore[misc]
+                mine = blocks[id(image)]
+                result = bad.attempt(
+                    lambda image=image, mine=mine: _look(image, _counted(mine, meter), config, memory),  # type: ignore[misc]
+                    image.labels.volume.path,
+                )
                 looked += [] if result is None else [(image, *result)]
-                meter.advance()
             found += [loaded for _, loaded, _ in _checked(source, looked, bad)]
     for line in bad.lines:
         print(f"left out: {line}", file=sys.stderr)
@@ -150,13 +154,23 @@ def _label_bytes(image: Opened) -> int:
     return image.labels.box.size * (4 if image.components else image.labels.volume.dtype.itemsize)
 
 
-def _look(opened: Opened, config: LabelledData, memory: _Memory) -> tuple[LabelledImage, Survey]:
+def _blocks(opened: Opened, ndim: int) -> list[Box]:
+    return survey_blocks((len(opened.planes), *opened.shape[1:]), by_plane=ndim == 2)
+
+
+def _counted(blocks: Iterable[Box], meter: Meter) -> Iterator[Box]:
+    for block in blocks:
+        yield block
+        meter.advance()
+
+
+def _look(opened: Opened, blocks: Iterable[Box], config: LabelledData, memory: _Memory) -> tuple[LabelledImage, Survey]:
     """Measure the image, survey the labels, keep both where there is room."""
     label_box = Box.of((len(opened.planes), *opened.shape[1:]))
     labels = memory.keep(label_key(opened), lambda: read_labels(opened, label_box))
     array = None if labels is None else labels.array
     read = (lambda box: read_labels(opened, box)) if array is None else (lambda box: array[box.slices()])
-    seen = survey(read, label_box.shape, opened.ignore, by_plane=config.ndim == 2)
+    seen = survey(read, blocks, opened.ignore)
     image, scaling = _measured(opened, config, memory)
     return LabelledImage(opened, scaling, seen.places, image, labels), seen
 

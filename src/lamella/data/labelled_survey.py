@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -42,14 +42,12 @@ class Survey:
         return self.is_one_value and self.largest < _MOST
 
 
-def survey(
-    read: Callable[[Box], NDArray[Any]], shape: Sequence[int], ignore: Sequence[int], *, by_plane: bool
-) -> Survey:
-    """Look at labels of ``shape`` (z, y, x), read block by block; ``by_plane`` counts objects in each section."""
+def survey(read: Callable[[Box], NDArray[Any]], blocks: Iterable[Box], ignore: Sequence[int]) -> Survey:
+    """Look at labels (z, y, x), read block by block."""
     places: list[NDArray[np.int32]] = []
     values: set[int] = set()
     counts: list[tuple[int, float]] = []
-    for block in _blocks(shape, by_plane):
+    for block in blocks:
         labels = read(block)
         if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
             raise UserError(
@@ -75,11 +73,11 @@ def without(labels: NDArray[Any], ignore: Sequence[int]) -> NDArray[Any]:
     return labels
 
 
-def _blocks(shape: Sequence[int], by_plane: bool) -> Iterator[Box]:
+def survey_blocks(shape: Sequence[int], *, by_plane: bool) -> list[Box]:
+    """Blocks that cover labels of ``shape`` (z, y, x), of one section each if objects are counted ``by_plane``."""
     size = (1 if by_plane else _BLOCK[0], *_BLOCK[1:])
-    starts = [range(0, n, s) for n, s in zip(shape, size, strict=True)]
-    for corner in product(*starts):
-        yield Box(corner, tuple(min(a + s, n) for a, s, n in zip(corner, size, shape, strict=True)))
+    corners = product(*(range(0, n, s) for n, s in zip(shape, size, strict=True)))
+    return [Box(c, tuple(min(a + s, n) for a, s, n in zip(c, size, shape, strict=True))) for c in corners]
 
 
 def _places(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -99,6 +97,6 @@ def _places(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
 
 
 def _regions(mask: NDArray[np.bool_]) -> tuple[int, float]:
-    """How many connected regions (corners count) a mask has, and the share of the largest."""
-    regions, num = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    """How many regions that faces connect a mask has, and the share of the largest."""
+    regions, num = ndimage.label(mask)
     return num, float(np.bincount(regions.ravel())[1:].max() / np.count_nonzero(mask))

@@ -189,13 +189,13 @@ def _truth_folder(sequence: Path, truth: str | None) -> Path:
 # OME-Zarr
 
 
-def pair_zarr(path: str, label: str | None) -> Found:
+def pair_zarr(path: str, label: str | None, name: str = "") -> Found:
     """The images of one OME-Zarr (several in a plate or another container), each with the label group of that name."""
     contents = contents_of(Place.parse(path))
     assert contents is not None
     inner = [n for n in contents.datasets if n != "labels" and not n.startswith("labels/")]
     if inner != [""]:
-        nested = [pair_zarr(f"{path}/{name}", label) for name in inner if contents_of(Place.parse(f"{path}/{name}"))]
+        nested = [pair_zarr(f"{path}/{n}", label, n) for n in inner if contents_of(Place.parse(f"{path}/{n}"))]
         return Found(tuple(p for f in nested for p in f.pairs), tuple(p for f in nested for p in f.problems))
     groups = [n.removeprefix("labels/") for n in contents.datasets if n.startswith("labels/")]
     if label is None and len(groups) > 1:
@@ -206,4 +206,4 @@ def pair_zarr(path: str, label: str | None) -> Found:
         there = f"it has {', '.join(map(repr, groups))}" if groups else "it has none"
         return Found((), (f"{path} has no labels named {label!r}: {there}",))
     labels = None if chosen is None else f"{path}/labels/{chosen}"
-    return Found((Pair(stem(path), path, labels),))
+    return Found((Pair(name or stem(path), path, labels),))

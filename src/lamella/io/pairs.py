@@ -138,6 +138,11 @@ def _suffixes(place: Place, labels: str | None) -> Found:
     found = pair_suffixes(folder)
     if found.pairs:
         return found
+    pickled = next((p for p in folder.iterdir() if p.name.endswith("_seg.npy")), None)
+    if pickled is not None:
+        raise UserError(
+            f"{pickled} holds Python objects of Cellpose, which are not read; let Cellpose save its masks as PNG or TIFF"
+        )
     return Found(tuple(Pair(stem(f), str(f), None) for f in image_files(folder)))
 
 

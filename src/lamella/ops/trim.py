@@ -25,6 +25,7 @@ from lamella.core.errors import UserError
 
 What = Literal["image", "labels", "valid"]
 Array = Shaped[np.ndarray, "*lead_and_space"]
+Trimmed = Shaped[np.ndarray, "*lead_and_trimmed"]
 
 
 class _Trim(Config):
@@ -68,7 +69,7 @@ class Reflect(_Trim):
 TrimConfig = Annotated[Resize | Padding | Reflect, Field(discriminator="kind")]
 
 
-def trim(array: Array, method: TrimConfig, ndim: int, what: What = "image") -> Array:
+def trim(array: Array, method: TrimConfig, ndim: int, what: What = "image") -> Trimmed:
     """``array`` (..., *space) of ``ndim`` spatial axes with its space of the method's size, dtype kept.
 
     ``what`` it is decides how it is interpolated and filled, see the module.
@@ -79,11 +80,11 @@ def trim(array: Array, method: TrimConfig, ndim: int, what: What = "image") -> A
     before, after = _margins(space, target)
     width = [(0, 0)] * (array.ndim - ndim) + list(zip(before, after, strict=True))
     if isinstance(method, Reflect) and what != "valid":
-        return np.pad(array, width, mode="reflect" if min(space) > 1 else "edge")
+        return np.pad(array, width, mode="reflect")
     return np.pad(array, width)
 
 
-def untrim(array: Array, method: TrimConfig, space: Sequence[int], what: What = "image") -> Array:
+def untrim(array: Trimmed, method: TrimConfig, space: Sequence[int], what: What = "image") -> Array:
     """What stands for an image of size ``space`` in ``array`` (..., *trimmed space), at the image's own size."""
     if isinstance(method, Resize):
         return _resized(array, tuple(space), what)
@@ -104,7 +105,7 @@ def _margins(space: Sequence[int], target: Sequence[int]) -> tuple[list[int], li
     return before, [t - n - b for n, t, b in zip(space, target, before, strict=True)]
 
 
-def _resized(array: Array, target: tuple[int, ...], what: What) -> Array:
+def _resized(array: NDArray[Any], target: tuple[int, ...], what: What) -> NDArray[Any]:
     space = array.shape[-len(target) :]
     if space == target:
         return array
