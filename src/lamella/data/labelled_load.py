@@ -19,6 +19,7 @@ from lamella.data.labelled_survey import Survey, survey, survey_blocks
 from lamella.data.shared import SharedBytes
 from lamella.io.statistics import LIMIT, sample_voxels
 from lamella.ops.intensity import Scaling
+from lamella.ops.trim import check_fits
 
 if TYPE_CHECKING:
     from lamella.data.labelled import LabelledData
@@ -59,8 +60,7 @@ class _Bad:
 def load(config: LabelledData) -> Loaded:
     """The images of ``config``; raises UserError for what cannot be used, unless ``skip_bad``."""
     bad = _Bad(config.skip_bad)
-    opened = [_open(source, config, bad) for source in config.sources]
-    _check_channels([image for images in opened for image in images])
+    opened = _of_usual_channels([_open(source, config, bad) for source in config.sources], bad)
     memory = _Memory([image for images in opened for image in images], config.cache_gb)
     found: list[LabelledImage] = []
     blocks = {id(image): _blocks(image, config.ndim) for images in opened for image in images}
@@ -97,15 +97,20 @@ def _open(source: LabelledSource, config: LabelledData, bad: _Bad) -> list[Opene
     return found
 
 
-def _check_channels(images: Sequence[Opened]) -> None:
-    numbers = Counter(image.image.num_channels for image in images)
-    if len(numbers) > 1:
-        usual = numbers.most_common(1)[0][0]
-        odd = next(image for image in images if image.image.num_channels != usual)
-        raise UserError(
-            f"{odd.image.volume.path} has {odd.image.num_channels} channels, most images have {usual}; name as many for each "
-            "source with channels, or leave it out"
-        )
+def _of_usual_channels(opened: Sequence[list[Opened]], bad: _Bad) -> list[list[Opened]]:
+    """The images that have as many channels as most."""
+    numbers = Counter(image.image.num_channels for images in opened for image in images)
+    usual = max(numbers, key=lambda n: (numbers[n], -n), default=1)
+
+    def check(image: Opened) -> bool:
+        if image.image.num_channels != usual:
+            raise UserError(
+                f"{image.image.volume.path} has {image.image.num_channels} channels, most images have {usual}; name as many for "
+                "each source with channels"
+            )
+        return True
+
+    return [[i for i in images if bad.attempt(lambda i=i: check(i), i.image.volume.path)] for images in opened]  # type: ignore[misc]
 
 
 class _Memory:
@@ -166,6 +171,8 @@ def _counted(blocks: Iterable[Box], meter: Meter) -> Iterator[Box]:
 
 def _look(opened: Opened, blocks: Iterable[Box], config: LabelledData, memory: _Memory) -> tuple[LabelledImage, Survey]:
     """Measure the image, survey the labels, keep both where there is room."""
+    if config.trim is not None:
+        check_fits(config.trim, opened.shape[-config.ndim :])
     label_box = Box.of((len(opened.planes), *opened.shape[1:]))
     labels = memory.keep(label_key(opened), lambda: read_labels(opened, label_box))
     array = None if labels is None else labels.array

@@ -120,7 +120,7 @@ class Range(Config):
 
     def measure(self, image: Image) -> Scaling:
         """The scaling as given; only the number of channels is taken from ``image``."""
-        num, given = image.shape[0], max(len(self.low), len(self.high))
+        num, given = _checked(image).shape[0], max(len(self.low), len(self.high))
         if given not in (1, num):
             raise UserError(
                 f"normaliser kind 'range' has {given} numbers, the images have {num} channels; give one for each"

@@ -93,6 +93,13 @@ def untrim(array: Trimmed, method: TrimConfig, space: Sequence[int], what: What 
     return array[(slice(None),) * (array.ndim - len(space)) + inner]
 
 
+def check_fits(method: TrimConfig, space: Sequence[int]) -> None:
+    """Raise UserError for an image of size ``space`` that the method cannot trim."""
+    target = method.shape(len(space))
+    if not isinstance(method, Resize):
+        _margins(space, target)
+
+
 def _margins(space: Sequence[int], target: Sequence[int]) -> tuple[list[int], list[int]]:
     """Voxels to add before and after each axis; the odd one goes after."""
     if any(n > t for n, t in zip(space, target, strict=True)):
