@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lamella.blockwise import Executor, Ledger, PoisonedBlocks, cover, run
-from lamella.blockwise.cluster import ClusterFile, Keeper, LocalCluster, Lsf, Scheduler, Slurm, parse_cluster
+from lamella.blockwise.cluster import ClusterFile, Keeper, LocalCluster, Lsf, Scheduler, Slurm, close, parse_cluster
 from lamella.blockwise.job import identity
 from lamella.core.box import Box
 from lamella.core.errors import UserError
@@ -50,6 +54,28 @@ def test_a_users_mistake_on_a_worker_stops_the_run(tmp_path, scheduler):
         run(Stops(str(tmp_path), what="user"), BLOCKS, label="stops", executor=Executor(dask=scheduler))
     assert not isinstance(caught.value, PoisonedBlocks)
     assert (tmp_path / "attempts").read_text() == "x"
+
+
+def test_a_worker_that_hangs_while_it_starts_does_not_keep_a_cluster_open():
+    others = _workers()
+    cluster = LocalCluster(workers=1).build()
+    (first,) = _workers() - others
+    os.kill(first, signal.SIGKILL)
+    until = time.monotonic() + 30
+    while not (again := _workers() - others - {first}) and time.monotonic() < until:
+        time.sleep(0.001)
+    (second,) = again
+    os.kill(second, signal.SIGSTOP)
+    close(cluster, within_s=3.0)
+    while second in _workers() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert second not in _workers()
+
+
+def _workers() -> set[int]:
+    """Process numbers of the Dask workers that this process has started and that live."""
+    alive = multiprocessing.active_children()
+    return {child.pid for child in alive if child.name.startswith("Dask Worker") and child.pid is not None}
 
 
 @pytest.mark.parametrize(

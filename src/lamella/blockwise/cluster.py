@@ -11,6 +11,7 @@ The only module that imports Dask; it is itself imported when a cluster is asked
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -37,6 +38,7 @@ from lamella.core.errors import UserError
 from lamella.core.progress import progress
 
 _CONNECT_S = 30.0  # to reach a scheduler, and for a first worker to show up where none has to be queued for
+_CLOSE_S = 30.0  # for workers to end in order
 _FLYING_PER_THREAD = 4  # blocks under way per worker thread: enough that none waits for the next block
 _EXIT_TIMED_OUT = 75
 # Ctrl-C reaches all processes of a terminal; the workers leave it to this one, which stops them in order
@@ -191,7 +193,20 @@ def _built(config: LocalCluster | Scheduler | Slurm | Lsf) -> Iterator[Any]:
         with Keeper(cluster):
             yield cluster
     finally:
-        cluster.close()
+        close(cluster)
+
+
+def close(cluster: Any, within_s: float = _CLOSE_S) -> None:
+    """Close a cluster, and end those of its processes that do not do so by themselves.
+
+    Dask waits without limit for a worker that died, or hangs, while it was starting.
+    """
+    try:
+        cluster.close(timeout=within_s)
+    except TimeoutError:
+        for child in multiprocessing.active_children():
+            if child.name.startswith("Dask Worker"):
+                child.kill()
 
 
 class Keeper:
