@@ -26,8 +26,12 @@ def load_recipe(source: str | Path, changes: Sequence[str] = (), *, task: str | 
 
     Raises UserError for a recipe that is not there, a key that no config has, or another task than ``task``.
     """
-    path = _find(source)
-    return parse_recipe(override(read_yaml(path), changes), str(source), task=task)
+    return parse_recipe(recipe_values(source, changes), str(source), task=task)
+
+
+def recipe_values(source: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a recipe as written, with ``changes`` and without defaults; sources as for ``load_recipe``."""
+    return override(read_yaml(_find(source)), changes)
 
 
 def parse_recipe(values: dict[str, Any], source: str, *, task: str | None = None) -> Recipe:

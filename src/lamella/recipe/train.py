@@ -20,6 +20,7 @@ from lamella.train.task import Task
 
 if TYPE_CHECKING:
     from lamella.train.fit import Outcome
+    from lamella.train.steps import Judge
 
 _MAY_CHANGE = ("device", "num_workers", "threads", "max_seconds", "max_cpu_seconds")
 """Trainer settings that may differ when a run is resumed: they say where and how long, not what."""
@@ -79,11 +80,12 @@ def train(
     parent: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    judge: Judge | None = None,
 ) -> tuple[RunFolder, Outcome]:
     """Train ``recipe`` into the run ``runs/name``; from the weights of ``parent`` if given.
 
     ``resume`` goes on with the run of that name where it stopped, and starts it if there is none. The recipe must then be the
-    run's own, but for where it runs and for how long.
+    run's own, but for where it runs and for how long. ``judge`` may end the run (see ``fit``).
     """
     run = RunFolder(Path(runs) / name)
     resume = resume and is_run(run.path)
@@ -110,6 +112,7 @@ def train(
         seed=recipe.seed,
         held_out=training.held_out,
         resume=resume,
+        judge=judge,
     )
     return run, outcome
 
