@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lamella.infer.blend import Blended
 from lamella.infer.op import NetOp
+from lamella.infer.trimmed import TrimmedOp
 
 
 class PlaneOp:
@@ -18,7 +19,7 @@ class PlaneOp:
     the first and the last section these repeat, as in training.
     """
 
-    def __init__(self, op: NetOp | Blended, slices: int = 1) -> None:
+    def __init__(self, op: NetOp | Blended | TrimmedOp, slices: int = 1) -> None:
         self.op, self.slices = op, slices
         self.context = (slices // 2, *op.context)
         self.stride = (1, *op.stride)
