@@ -14,9 +14,9 @@ from lamella.core.rng import stream
 from lamella.core.volume import Meta
 from lamella.io import create_volume, open_volume
 from lamella.ops.correlation import chunked_pearson
+from lamella.ops.noise import smooth_noise
 from lamella.tasks.align import scores
 from lamella.tasks.align.evaluate import Inputs, aligned_mip, evaluate_alignment
-from lamella.tasks.align.specimen.noise import smooth_noise
 
 SHAPE = (6, 90, 130)
 

@@ -7,9 +7,9 @@ from scipy import ndimage as ndi
 from lamella.core.errors import UserError
 from lamella.core.rng import stream
 from lamella.ops.correlation import chunked_pearson
+from lamella.ops.noise import smooth_noise
 from lamella.tasks.align.specimen import Specimen, SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.disturb import crack, fold, smooth_motion, ternary
-from lamella.tasks.align.specimen.noise import smooth_noise
 
 SMALL = SpecimenConfig(num_sections=6, size=(160, 208))
 PLAIN = SpecimenConfig(num_sections=2, size=(160, 208), num_cracks=0, num_folds=0, num_blackouts=0, num_lost=0)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.interpolate import RectBivariateSpline
 
-from lamella.tasks.align.specimen.noise import smooth_noise
+from lamella.ops.noise import smooth_noise
 
 _NODE = 4  # px between the nodes of a smooth field
 _NEAR = 16  # px around a defect that the ternary mask calls near

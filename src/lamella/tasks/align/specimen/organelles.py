@@ -16,7 +16,7 @@ from scipy import ndimage as ndi
 from scipy.signal import fftconvolve
 
 from lamella.core.rng import stream
-from lamella.tasks.align.specimen.noise import smooth_noise
+from lamella.ops.noise import smooth_noise
 from lamella.tasks.align.specimen.tissue import Anatomy, Tissue
 
 _CYTOPLASM, _MEMBRANE = 0.66, 0.13

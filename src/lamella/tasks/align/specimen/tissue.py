@@ -18,7 +18,7 @@ from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 
 from lamella.core.rng import stream
-from lamella.tasks.align.specimen.noise import smooth_noise
+from lamella.ops.noise import smooth_noise
 
 _SPACING = 31.0  # px between discs before they are displaced
 _REST = 60.0  # px over which the mean motion of neurites is zero

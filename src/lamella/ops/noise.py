@@ -1,4 +1,4 @@
-"""Smooth random images, the ingredient of everything in the synthetic specimen. Images are (y, x) or (z, y, x) float32."""
+"""Smooth random images, the ingredient of synthetic specimens. Images are (y, x) or (z, y, x) float32."""
 
 from __future__ import annotations
 
