@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from lamella.blockwise import Executor
 from lamella.tasks.align.evaluate_settings import EvaluateSettings
 from lamella.tasks.align.settings import AlignSettings
+from lamella.tasks.segment.evaluate_settings import InstanceSettings
 
 _FLAT = Parameter(name="*")
 
@@ -73,6 +74,50 @@ def alignment(
 
         name = f"alignment_{out.resolve().name}"
         RunFolder(Path(tried["run"])).score(name, {"checkpoint": tried["checkpoint"], **found.brief()})
+    for figure in headlines(found):
+        print(f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else ""))
+    print(f"report: {out / 'report.html'}")
+
+
+def instances(
+    predicted: str,
+    true: str,
+    out: Path,
+    *,
+    settings: Annotated[InstanceSettings, _FLAT] = InstanceSettings(),  # noqa: B008 immutable
+    executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable
+    overwrite: bool = False,
+) -> None:
+    """Score predicted instances against true ones: AP, precision, recall, PQ, SEG, Dice, VOI and Rand, by image, size and object.
+
+    Writes report.html, scores.json, images.csv and objects.csv to OUT. An interrupted command goes on when it is repeated.
+
+    Examples
+    --------
+    ```
+    lamella evaluate instances predicted/ labels/ scores
+    lamella evaluate instances predicted/ labels/ scores --images images/ --ignore 1 --baseline otsu-scores
+    lamella evaluate instances predicted.ome.zarr truth.ome.zarr scores --slices
+    ```
+
+    Parameters
+    ----------
+    predicted
+        Predicted labels, 0 background: a folder of images, or a volume.
+    true
+        True labels of the same names and sizes.
+    out
+        Folder for the scores.
+    overwrite
+        Replace scores that exist.
+    """
+    from lamella.tasks.segment.evaluate import evaluate_instances
+    from lamella.tasks.segment.evaluate_inputs import open_subjects
+    from lamella.tasks.segment.evaluation_report import headlines, write_report
+
+    subjects = open_subjects(predicted, true, settings)
+    found = evaluate_instances(subjects, out, settings, executor=executor, overwrite=overwrite)
+    write_report(found, out / "report.html", {"predicted": predicted, "true": true})
     for figure in headlines(found):
         print(f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else ""))
     print(f"report: {out / 'report.html'}")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.ops.matching import Overlaps
+from lamella.ops.matching import IGNORED, Overlaps
 from lamella.ops.matching_scores import compare, match
 from lamella.view.pictures import Picture
 
 Labels = NDArray[np.integer]
+
+_UNKNOWN = (150, 150, 150)
 
 # in the order in which a label's own colour is sought; all are told apart on black and by colour-blind eyes in pairs
 _PALETTE = np.array(
@@ -39,9 +41,11 @@ def colours(labels: Labels) -> Picture:
 
 
 def _neighbours(index: NDArray[np.integer]) -> dict[int, set[int]]:
-    """Which labels come within two pixels of each other along y, x or a diagonal: of each those with a lower index."""
+    """Which labels come within four pixels of each other along y, x or a diagonal: of each those with a lower index."""
     met: dict[int, set[int]] = {}
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)):
+    for dy, dx in ((dy * n, dx * n) for n in (1, 2, 4) for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))):
+        if dy >= index.shape[0] or abs(dx) >= index.shape[1]:
+            continue
         a = index[dy:, max(-dx, 0) : index.shape[1] - max(dx, 0)]
         b = index[: index.shape[0] - dy, max(dx, 0) : index.shape[1] - max(-dx, 0)]
         differ = a != b
@@ -90,14 +94,14 @@ def difference(picture: Picture, true: Labels, predicted: Labels, threshold: flo
     """Truth against prediction over a darkened picture, matched at an IoU of ``threshold``.
 
     Green outlines are predictions that match and white ones the truth they match; missed objects are filled with orange, false
-    predictions with magenta.
+    predictions with magenta, what is ignored in the truth (``IGNORED``) with grey.
     """
     found = compare(Overlaps.of(true, predicted))
     pairs = match(found, threshold)
     shown = (0.6 * picture).astype(np.uint8)
     missed = np.isin(true, np.delete(found.true.ids, found.rows[pairs]))
     false = np.isin(predicted, np.delete(found.predicted.ids, found.columns[pairs]))
-    for where, colour in ((missed, MISSED), (false, FALSE)):
+    for where, colour in ((missed, MISSED), (false, FALSE), (true == IGNORED, _UNKNOWN)):
         shown[where] = (0.55 * shown[where] + 0.45 * np.array(colour)).astype(np.uint8)
     for labels, colour in ((np.where(missed, 0, true), TRUTH), (np.where(false, 0, predicted), FOUND)):
         shown[outline(labels)] = colour
