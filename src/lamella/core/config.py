@@ -116,7 +116,7 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
 
 
 def _explain_one(e: Any, model: type[BaseModel], source: str) -> str:
-    where = ".".join(str(part) for part in e["loc"])
+    where = ".".join(_walk(model, e["loc"])[1])
     if e["type"] == "extra_forbidden":
         known = _keys_at(model, e["loc"][:-1])
         near = difflib.get_close_matches(str(e["loc"][-1]), known, n=1)
@@ -124,22 +124,32 @@ def _explain_one(e: Any, model: type[BaseModel], source: str) -> str:
         return f"{source}: unknown key {where!r}; {hint}"
     if e["type"] == "missing":
         return f"{source}: key {where!r} is missing; add it"
+    if e["type"] == "union_tag_not_found":
+        kinds = [m.model_fields["kind"].default for m in _walk(model, e["loc"])[0] if "kind" in m.model_fields]
+        return f"{source}: key '{where}.kind' is missing; add it, one of {', '.join(kinds)}"
     message = e["msg"].removeprefix("Value error, ")
     given = "" if isinstance(e["input"], dict) else f" is {e['input']!r}"
     return f"{source}: {where!r}{given}: {message}" if where else f"{source}: {message}"
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The field names that are valid at ``loc`` below ``model``; union tags and indices in ``loc`` are passed over."""
-    models = [model]
+    """The field names that are valid at ``loc`` below ``model``."""
+    return [name for m in _walk(model, loc)[0] for name in m.model_fields]
+
+
+def _walk(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[type[BaseModel]], list[str]]:
+    """The models at ``loc`` below ``model``, and the keys that lead there: ``loc`` names the kind after a union, a recipe does not."""
+    models, keys = [model], []
     for part in loc:
         fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
         if fields:
             models = [m for f in fields for m in _models_in(f.annotation)]
-        else:
-            tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
-            models = tagged or models
-    return [name for m in models for name in m.model_fields]
+        elif tagged:
+            models = tagged
+            continue
+        keys.append(str(part))
+    return models, keys
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -51,6 +51,10 @@ class LabelledData(Config):
         0,
         description="pixels at the edges of a crop that are shown but do not count, so that all that counts has surroundings",
     )
+    overhang: int | tuple[int, ...] = Field(
+        0,
+        description="pixels by which drawn crops may reach beyond the image, for augmentations that cut the edges off again",
+    )
     objects: float = Field(0.5, ge=0, le=1, description="share of crops around an object; the others lie anywhere")
     draw: Literal["images", "voxels"] = Field(
         "images", description="images: each image (section) as often as any other; voxels: in proportion to its size"
@@ -74,7 +78,11 @@ class LabelledData(Config):
             raise ValueError(f"slices {self.slices} must be odd, with the section to learn in the middle")
         if self.slices > 1 and self.ndim == 3:
             raise ValueError("slices are for 2D nets; with ndim 3 the sections are an axis of the image")
-        for name, value, least in (("crop", self.crop, 1), ("context", self.context, 0)):
+        for name, value, least in (
+            ("crop", self.crop, 1),
+            ("context", self.context, 0),
+            ("overhang", self.overhang, 0),
+        ):
             sides = (value,) if isinstance(value, int) else value
             if (not isinstance(value, int) and len(sides) != self.ndim) or min(sides, default=-1) < least:
                 raise ValueError(f"{name} {value} must be one size of at least {least}, or {self.ndim} of them")
@@ -106,7 +114,8 @@ class _Samples:
 
     def __init__(self, config: LabelledData, loaded: Loaded) -> None:
         self.config, self.images, self.skipped = config, loaded.images, loaded.skipped
-        self.crops = Crops(config.ndim, config.per_axis(config.crop), config.per_axis(config.context), config.slices)
+        crop, context, overhang = (config.per_axis(size) for size in (config.crop, config.context, config.overhang))
+        self.crops = Crops(config.ndim, crop, context, config.slices, overhang)
 
     @property
     def num_channels(self) -> int:

@@ -42,6 +42,7 @@ class Crops:
     size: tuple[int, ...]
     context: tuple[int, ...]
     slices: int = 1
+    overhang: tuple[int, ...] | None = None  # voxels that drawn crops may reach beyond the image
 
     def draw(self, rng: np.random.Generator, image: LabelledImage, objects: float) -> Start:
         """A place for a crop: with chance ``objects`` around an object, whose middle then lies in the crop's middle half."""
@@ -106,8 +107,9 @@ class Crops:
     def _ranges(self, image: LabelledImage) -> list[tuple[int, int]]:
         """First and last start of a crop along each axis."""
         found = []
-        for n, size, context in zip(image.shape[-self.ndim :], self.size, self.context, strict=True):
-            ends = -context, n - size + context
+        beyond = self.overhang or (0,) * self.ndim
+        for n, size, context, over in zip(image.shape[-self.ndim :], self.size, self.context, beyond, strict=True):
+            ends = -context - over, n - size + context + over
             found.append((min(ends), max(ends)))
         return found
 

@@ -9,6 +9,7 @@ from lamella.recipe.load import load_run
 from lamella.tasks.align.settings import AlignSettings
 
 if TYPE_CHECKING:
+    from lamella.data.stacks import StacksData
     from lamella.tasks.align.estimate import Estimator
     from lamella.tasks.align.inspect_settings import InspectSettings
 
@@ -17,6 +18,7 @@ def load_estimator(
     run: str | Path, settings: AlignSettings, *, mip: int = 0, device: str = "auto", runs: str | Path = "runs"
 ) -> tuple[Estimator, dict[str, Any]]:
     """The estimator of ``RUN`` or ``RUN:CHECKPOINT`` for sections of ``mip``, and what to record of where it came from."""
+    from lamella.data.stacks import StacksData
     from lamella.tasks.align.estimate import Estimator
     from lamella.tasks.align.task import AlignTask
     from lamella.train.config import TrainerConfig, accelerator
@@ -24,8 +26,10 @@ def load_estimator(
     loaded = load_run(run, runs=runs, task="align")
     kind, devices = accelerator(TrainerConfig.load({"device": device}, "--device"))
     where = f"cuda:{devices[0]}" if isinstance(devices, list) else kind
+    data = loaded.recipe.data
     assert isinstance(loaded.task, AlignTask)
-    normalise = loaded.recipe.data.normaliser.build(mip)
+    assert isinstance(data, StacksData)
+    normalise = data.normaliser.build(mip)
     estimator = Estimator(loaded.task.net, normalise, settings.flip, settings.symmetric, settings.passes, where)
     facts = {
         "run": str(loaded.folder.path),
@@ -49,14 +53,17 @@ def inspect_run(
     Returns the page and its main figures, one a line.
     """
     from lamella.data.source import SourceConfig
+    from lamella.data.stacks import StacksData
     from lamella.tasks.align.inspect import find_pair, inspect_pair
     from lamella.tasks.align.inspection_report import headlines, remark, write_inspection
     from lamella.tasks.align.task import AlignTask
 
     loaded = load_run(run, runs=runs, task="align")
+    data = loaded.recipe.data
     assert isinstance(loaded.task, AlignTask)
-    own = loaded.recipe.data.sources[0] if source is None else SourceConfig(path=source)
-    pair = find_pair(own, settings, loaded.recipe.data.normaliser)
+    assert isinstance(data, StacksData)
+    own = data.sources[0] if source is None else SourceConfig(path=source)
+    pair = find_pair(own, settings, data.normaliser)
     found = inspect_pair(loaded.task.net, pair)
     facts = {
         "run": str(loaded.folder.path),

@@ -185,7 +185,8 @@ def demo_recipe(demo: Demo, box: Box) -> Recipe:
     changes += [f"trainer.steps={demo.settings.steps}"] if demo.settings.steps else []
     recipe = load_recipe("demo", changes)
     side = min(box.shape[1:])
-    return recipe if recipe.data.crop <= side else load_recipe("demo", [*changes, f"data.crop={side}"])
+    crop = recipe.data.crop
+    return recipe if isinstance(crop, int) and crop <= side else load_recipe("demo", [*changes, f"data.crop={side}"])
 
 
 def _train(demo: Demo, box: Box) -> None:

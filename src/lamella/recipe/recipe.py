@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from lamella.core.config import Config
+from lamella.data.labelled import LabelledData
 from lamella.data.stacks import StacksData
 from lamella.tasks.align.task import AlignConfig
+from lamella.tasks.segment.config import SegmentConfig
 from lamella.train.config import TrainerConfig
 
-# One line per task and per kind of data. With a second one each becomes a union, discriminated on ``kind``.
-TASKS = {"align": AlignConfig}
-TaskConfig = AlignConfig
-DataConfig = StacksData
+# One name per task, the kind of data that it learns from, and a member of each union.
+TASKS = {"align": AlignConfig, "segment": SegmentConfig}
+DATA = {"align": "stacks", "segment": "labelled"}
+TaskConfig = Annotated[AlignConfig | SegmentConfig, Field(discriminator="kind")]
+DataConfig = Annotated[StacksData | LabelledData, Field(discriminator="kind")]
 
 
 class Recipe(Config):
@@ -32,15 +35,24 @@ class Recipe(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_validation(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or not isinstance(values.get("validation"), Mapping):
+    def _fill(cls, values: Any) -> Any:
+        """The kind of data follows from the task, and what validation leaves out from the data."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("data"), Mapping):
             return values
-        data = values.get("data")
-        own = {key: value for key, value in data.items() if key != "length"} if isinstance(data, Mapping) else {}
-        return {**values, "validation": {**own, **values["validation"]}}
+        task, data = values.get("task"), dict(values["data"])
+        kind = task.get("kind") if isinstance(task, Mapping) else None
+        data = {"kind": DATA[kind], **data} if kind in DATA else data
+        values = {**values, "data": data}
+        if isinstance(values.get("validation"), Mapping):
+            own = {key: value for key, value in data.items() if key != "length"}
+            values["validation"] = {**own, **values["validation"]}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
+        wanted = DATA[self.task.kind]
+        if wrong := next((d.kind for d in (self.data, self.validation) if d and d.kind != wanted), None):
+            raise ValueError(f"task {self.task.kind!r} learns from data of kind {wanted!r}, not {wrong!r}")
         if self.validation is not None and self.validation.length is None and self.validation.held_out_needs_length:
             raise ValueError("validation.length is missing; set it to the number of held-out samples, for example 32")
         return self

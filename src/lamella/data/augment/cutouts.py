@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lamella.data.augment.base import Counts, Factors, Levels, Probability
 from lamella.data.augment.rectangles import Rectangles, draw_rectangles, plane_of
-from lamella.data.augment.shown import CUTOUTS, DARKEST, SHOWN, ImagingAugment, as_tissue, image_shape, with_shown
+from lamella.data.augment.shown import CUTOUTS, DARKEST, SHOWN, ImagingAugment, image_shape, with_shown
 from lamella.data.sample import Sample
 
 
@@ -46,7 +46,7 @@ class ContrastCutouts(ImagingAugment):
             region = shown[index[:2]][(..., *window)]
             inside = params.rectangles.inside(index, window, shown.device)
             factor = torch.where(inside, float(params.factor[index]), 1.0)
-            region.copy_(as_tissue(region * factor, region))
+            region.mul_(factor)
         return shown
 
 
@@ -114,7 +114,7 @@ class NoiseCutouts(ImagingAugment):
             region = shown[index[:2]][(..., *window)]
             inside = params.rectangles.inside(index, window, shown.device)
             noise = box_noise(int(params.seed[index]), tuple(inside.shape), int(params.radius[index]), shown)
-            region.copy_(as_tissue(region + noise * (float(params.std[index]) * inside), region))
+            region.add_(noise * (float(params.std[index]) * inside))
         return shown
 
 

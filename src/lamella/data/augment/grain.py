@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lamella.data.augment.base import Levels, Probability, happens
 from lamella.data.augment.cutouts import draw_seed
-from lamella.data.augment.shown import ImagingAugment, as_tissue, image_shape, spread
+from lamella.data.augment.shown import ImagingAugment, image_shape, spread
 from lamella.data.sample import Sample
 
 
@@ -42,7 +42,7 @@ class Noise(ImagingAugment):
             return shown
         generator = torch.Generator(shown.device).manual_seed(params.seed)
         noise = torch.randn(shown.shape, generator=generator, dtype=shown.dtype, device=shown.device)
-        return as_tissue(noise.mul_(spread(params.std, shown)).add_(shown), shown)
+        return noise.mul_(spread(params.std, shown)).add_(shown)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Blur(ImagingAugment):
         present = (images != 0).to(images.dtype)
         mean = blur_plane(images, weights) / blur_plane(present, weights).clamp_min(1e-6)
         sharp = shown.flatten(0, 1).clone()
-        sharp[index] = as_tissue(mean, images).reshape(-1, *shown.shape[2:])
+        sharp[index] = torch.where(images == 0, images, mean).reshape(-1, *shown.shape[2:])
         return sharp.reshape(shown.shape)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lamella.data.augment.base import Factors, Levels, Probability, happens
 from lamella.data.augment.cutouts import draw_factor
-from lamella.data.augment.shown import ImagingAugment, as_tissue, image_shape, spread
+from lamella.data.augment.shown import ImagingAugment, image_shape, spread
 from lamella.data.sample import Sample
 
 
@@ -27,7 +27,7 @@ class Line:
 class _Linear(ImagingAugment):
     def change(self, shown: Float[Tensor, "b c *space"], params: Line) -> Float[Tensor, "b c *space"]:
         changed = shown * spread(params.factor, shown)
-        return as_tissue(changed.add_(spread(params.offset, shown)), shown)
+        return changed.add_(spread(params.offset, shown))
 
 
 class Brightness(_Linear):
@@ -77,7 +77,7 @@ class Gamma(ImagingAugment):
     def change(self, shown: Float[Tensor, "b c *space"], params: Curve) -> Float[Tensor, "b c *space"]:
         if (params.exponent == 1).all():
             return shown
-        return as_tissue(shown.clamp_min(0).pow(spread(params.exponent, shown)), shown)
+        return shown.abs().pow(spread(params.exponent, shown)).copysign(shown)
 
 
 @dataclass(frozen=True)

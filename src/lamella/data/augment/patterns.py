@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lamella.data.augment.base import Counts, Levels, Probability, happens
 from lamella.data.augment.rectangles import plane_of
-from lamella.data.augment.shown import ImagingAugment, as_tissue, image_shape
+from lamella.data.augment.shown import ImagingAugment, image_shape
 from lamella.data.sample import Sample
 
 
@@ -61,7 +61,7 @@ class Gradients(ImagingAugment):
             time = y + x
             wave = (time - time.floor()).sub_(0.5).abs_().mul_(2 * float(params.peak[index]))
             changed[index[:2]].add_(wave)
-        return as_tissue(changed, shown)
+        return changed
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Tilings(ImagingAugment):
             lowest = min(down, 0) + min(across, 0)
             ramp = (x - x.floor()).mul_(across * steep).add_(((y - row) * down - lowest)[:, None] * steep)
             changed[index[:2]].add_(ramp)
-        return as_tissue(changed, shown)
+        return changed
 
 
 def present(count: NDArray[np.int64], most: int) -> list[tuple[int, int, int]]:

@@ -1,9 +1,10 @@
 """The imaging slot: what the net is shown, beside the clean image that the loss sees.
 
 Imaging augmentations act on the layer ``shown``, a copy of the clean layer (``sections`` or ``image``), whose channels are drawn
-one by one; in 3D a drawn pattern goes through all z of its channel. Intensities are fractions of the range: 0 is missing data and
-stays 0, tissue is above 0 and never becomes 0. The weight layer ``cutouts`` is 1 where the image was replaced by something that
-says nothing about the tissue; a loss leaves those places out.
+one by one; in 3D a drawn pattern goes through all z of its channel. Intensities are fractions of the range. In ``sections``, 0 is
+missing data and stays 0, and tissue is above 0 and never becomes 0; in an ``image``, as in light microscopy, 0 is an intensity
+like any other and noise may go below it. The weight layer ``cutouts`` is 1 where the image was replaced by something that says
+nothing about the tissue; a loss leaves those places out.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ class ImagingAugment(Augment):
     def apply(self, sample: Sample, params: Any) -> Sample:
         sample = with_shown(sample)
         shown = sample[SHOWN].tensor
-        return sample.with_tensors(**{SHOWN: self.change(shown, params)})
+        changed = self.change(shown, params)
+        if clean_name(sample) == SECTIONS and changed is not shown:
+            changed = as_tissue(changed, shown)
+        return sample.with_tensors(**{SHOWN: changed})
 
     def change(self, shown: Float[Tensor, "b c *space"], params: Any) -> Float[Tensor, "b c *space"]:
-        """The images with the params' changes; the input stays as it was."""
+        """The images with the params' changes; the input stays as it was. What is missing in sections is put back by ``apply``."""
         raise NotImplementedError
 
 
@@ -69,8 +73,8 @@ def image_shape(sample: Sample) -> tuple[int, int]:
 
 
 def as_tissue(changed: Float[Tensor, "*n"], before: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """``changed`` where there was tissue, kept above zero, and 0 where data were missing."""
-    return torch.where(before == 0, before, changed.clamp_min(DARKEST))
+    """``changed`` where there was tissue and it did change, kept above zero; 0 where data were missing."""
+    return torch.where((before == 0) | (changed == before), before, changed.clamp_min(DARKEST))
 
 
 def spread(values: NDArray[Any], like: Tensor) -> Tensor:
