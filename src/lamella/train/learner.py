@@ -71,6 +71,15 @@ class Learner(LightningModule):
         parts = self.task.loss(sample, step)
         return {"loss": parts["total"], "parts": {name: value.detach() for name, value in parts.items()}}
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """On a CPU nothing scales gradients; Lightning does not know that, and refuses to clip for a fused optimiser."""
+        if self.device.type == "cpu" and gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_train_start(self) -> None:
         if self.config.average:
             self._average = Average(self.net, self.config.average, self._loaded)
