@@ -21,6 +21,7 @@ from lamella.view import charts, pictures
 from lamella.view.report import Headline, Report, Shown
 
 _PICTURE = 320  # px shown of a section
+_WIDTH = 480  # px of the page that they take: before and after side by side
 _CURVES = {"loss": "total", "similarity": "similarity", "known fields": "known", "smoothness": "smoothness"}
 
 COMMANDS = """lamella demo --data sections/                                    # the same on a folder of your images
@@ -84,13 +85,14 @@ def _add_sections(report: Report, inputs: Inputs) -> None:
         "from one section to the next.",
     )
     z, box = _typical(inputs)
-    shown = []
+    gifs, boards = [], []
     for name, volume in (("before", inputs.source), ("after", inputs.aligned)):
-        a, b = (pictures.grey(tile_of(volume, s, box)) for s in (z - 1, z))
-        shown.append(Shown(pictures.gif([a, b]), f"sections {z - 1} and {z}, {name}"))
-        board = pictures.checkerboard(a, b, 40)
-        shown.append(Shown(pictures.png(board), f"{name}, in squares: lines should run on"))
-    report.pictures(shown)
+        one, other = (pictures.grey(tile_of(volume, s, box)) for s in (z - 1, z))
+        gifs.append(Shown(pictures.gif([one, other]), f"sections {z - 1} and {z}, {name}", _WIDTH))
+        board = pictures.png(pictures.checkerboard(one, other, 40))
+        boards.append(Shown(board, f"{name}, in squares: lines should run on", _WIDTH))
+    report.pictures(gifs)
+    report.pictures(boards)
 
 
 def _typical(inputs: Inputs) -> tuple[int, Box]:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 COLOURS = (
@@ -50,7 +51,7 @@ def chart(x_label: str, y_label: str, size: tuple[float, float] = (7.2, 2.8)) ->
         axes.set(xlabel=x_label, ylabel=y_label)
         yield axes, made
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(loc="best", ncols=3, fontsize=8)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, fontsize=8)  # above, where it covers nothing
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=140, transparent=True, metadata={"Software": None})
         made.append(buffer.getvalue())
@@ -74,6 +75,8 @@ def lines(
                 axes.fill_between(np.asarray(x), *bands[name], color=colour, alpha=0.18, linewidth=0)
         if log:
             axes.set_yscale("log")
+        if not np.mod(np.asarray(x, float), 1).any():
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return made[0]
 
 

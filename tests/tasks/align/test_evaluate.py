@@ -60,7 +60,7 @@ def test_figures_equal_a_hand_computation(volumes, stack, tmp_path):
         tally = found.totals[f"after {chunk}"]
         assert tally.mean == pytest.approx(np.nanmean(r))
         assert tally.dropped >= np.isnan(r).sum() > 0
-    assert [s.previous for s in found.sections] == [-1, 0, 1, 2, 2, 4]
+    assert [s.previous for s in found.sections] == [None, 0, 1, 2, 2, 4]
     assert found.totals["endpoint"].percentile(50) == pytest.approx(5, abs=0.02)
     assert found.totals["endpoint"].dropped == 10 * 130
     assert found.totals["step"].percentile(99) == pytest.approx(0, abs=0.02)

@@ -219,7 +219,7 @@ def _add_worst(report: Report, found: Evaluation, inputs: Inputs) -> None:
     report.section(
         "The worst places",
         f"Chunks of {found.chunks[-1]} px that fit their neighbour least. Look before you believe them: tissue that ends, a defect, "
-        "or plain cytoplasm correlates little however well it is aligned.",
+        "or plain cytoplasm correlates little however well it is aligned. What is slate blue holds no data.",
     )
     report.table(found.worst, "Centres of the chunks in voxels of the aligned volume.")
     previous = {s.z: s.previous for s in found.sections}
@@ -228,10 +228,11 @@ def _add_worst(report: Report, found: Evaluation, inputs: Inputs) -> None:
         report.table(found.worst_endpoint, "Chunks with the largest mean error against the truth, in px.")
 
 
-def _flicker(inputs: Inputs, place: Mapping[str, Any], previous: int) -> Shown:
+def _flicker(inputs: Inputs, place: Mapping[str, Any], previous: int | None) -> Shown:
     """The place in its section and in the section before, in turn."""
     y, x, z = int(place["y"]), int(place["x"]), int(place["z"])
     box = Box((y - _PLACE // 2, x - _PLACE // 2), (y + _PLACE // 2, x + _PLACE // 2))
+    assert previous is not None  # a place is bad against something
     frames = [pictures.grey(tile_of(inputs.aligned, s, box)) for s in (previous, z)]
     caption = f"z {previous} and {z}, y {y}, x {x}: {place['correlation']:.2f}"
     return Shown(pictures.gif(frames), caption, 2 * _PLACE)
@@ -240,25 +241,30 @@ def _flicker(inputs: Inputs, place: Mapping[str, Any], previous: int) -> Shown:
 def _add_sections(report: Report, found: Evaluation) -> None:
     report.section("Section by section")
     chunk = found.chunks[len(found.chunks) // 2]
-    columns = ["z", "previous", "missing_percent", f"before_{chunk}_mean", f"after_{chunk}_mean", f"after_{chunk}_p5"]
-    columns += [
-        f"null_{chunk}_mean",
-        "endpoint_before_p50",
-        "endpoint_p50",
-        "endpoint_p95",
-        "step_p50",
-        "folded_percent",
-    ]
+    columns = {
+        "z": "z",
+        "previous": "against",
+        "missing_percent": "missing, %",
+        f"before_{chunk}_mean": "before",
+        f"after_{chunk}_mean": "after",
+        f"after_{chunk}_p5": "after, p5",
+        f"null_{chunk}_mean": "null",
+        "endpoint_before_p50": "error before, px",
+        "endpoint_p50": "error, px",
+        "endpoint_p95": "error, p95",
+        "step_p50": "step, px",
+        "folded_percent": "folded, %",
+    }
     rows = found.rows()
-    kept = [c for c in columns if any(c in row for row in rows)]
+    kept = {c: title for c, title in columns.items() if any(c in row for row in rows)}
     listed: Sequence[dict[str, Any]] = sorted(rows, key=lambda r: _rank(r.get(f"after_{chunk}_mean")))[
         :_SECTIONS_LISTED
     ]
     listed = sorted(listed, key=lambda r: r["z"])
-    note = "All figures of every section are in sections.csv."
+    note = f"Correlations of chunks of {chunk} px, each with the section named; medians of errors. More is in sections.csv."
     if len(rows) > len(listed):
         note = f"The {len(listed)} sections that fit least. {note}"
-    report.table([{c: row.get(c) for c in kept} for row in listed], note)
+    report.table([{title: row.get(c) for c, title in kept.items()} for row in listed], note)
 
 
 def _rank(value: Any) -> float:

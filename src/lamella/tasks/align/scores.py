@@ -87,13 +87,13 @@ class FieldStack:
 class SectionScores:
     """What one section scored.
 
-    ``z`` and the section before it that holds data (-1 if none); tallies by name: ``after 32``, ``before 32``, ``null 32``
+    ``z`` and the section before it that holds data (none for the first); tallies by name: ``after 32``, ``before 32``, ``null 32``
     (correlations by chunk), ``endpoint``, ``endpoint before``, ``step`` (errors in px). ``worst`` and ``worst endpoint`` are (place, 4)
     arrays of y, x, score and the score before. ``folded`` and ``moved`` count pixels; ``missing`` is a share.
     """
 
     z: int
-    previous: int
+    previous: int | None
     tallies: dict[str, Tally]
     worst: dict[str, NDArray[np.float64]]
     folded: int
@@ -101,7 +101,8 @@ class SectionScores:
     missing: float
 
     def save(self, path: Path) -> None:
-        numbers = np.array([self.z, self.previous, self.folded, self.moved, self.missing], np.float64)
+        previous = np.nan if self.previous is None else self.previous
+        numbers = np.array([self.z, previous, self.folded, self.moved, self.missing], np.float64)
         arrays = {f"tally {k}": t.pack() for k, t in self.tallies.items()} | self.worst
         with replacing(path) as beside:
             np.savez_compressed(beside, allow_pickle=False, numbers=numbers, **arrays)
@@ -113,7 +114,15 @@ class SectionScores:
             names = [n.removeprefix("tally ") for n in file.files if n.startswith("tally ")]
             tallies = {n: Tally.unpack(file[f"tally {n}"], bins_of(n)) for n in names}
             worst = {n: file[n] for n in file.files if n.startswith("worst")}
-        return cls(int(z), int(previous), tallies, worst, int(folded), int(moved), float(missing))
+        return cls(
+            int(z),
+            None if np.isnan(previous) else int(previous),
+            tallies,
+            worst,
+            int(folded),
+            int(moved),
+            float(missing),
+        )
 
 
 def bins_of(name: str) -> NDArray[np.float64]:
@@ -150,7 +159,7 @@ class ScoreSections:
         if self.fields is not None:
             errors, worst["worst endpoint"], folded, moved = self._field_scores(z, previous)
             tallies |= errors
-        return SectionScores(z, -1 if previous is None else previous, tallies, worst, folded, moved, self._missing(z))
+        return SectionScores(z, previous, tallies, worst, folded, moved, self._missing(z))
 
     def write(self, block: Block, result: SectionScores) -> None:
         result.save(part(self.parts, block.index))
