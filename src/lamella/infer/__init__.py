@@ -12,10 +12,34 @@ single-precision results agree to about 1e-6 and are mostly equal to the bit. ``
 wherever the blocks lie, and is equal to the bit.
 """
 
-from lamella.infer.blend import Blended
-from lamella.infer.maps import MapsJob, Target, predict_maps
-from lamella.infer.op import NetOp
-from lamella.infer.planes import PlaneOp
-from lamella.infer.settings import InferSettings
+from __future__ import annotations
 
-__all__ = ["Blended", "InferSettings", "MapsJob", "NetOp", "PlaneOp", "Target", "predict_maps"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lamella.infer.blend import Blended
+    from lamella.infer.maps import MapsJob, Target, predict_maps
+    from lamella.infer.op import NetOp
+    from lamella.infer.planes import PlaneOp
+    from lamella.infer.settings import InferSettings
+    from lamella.infer.trimmed import TrimmedOp
+
+_WHERE = {
+    "Blended": "blend",
+    "InferSettings": "settings",
+    "MapsJob": "maps",
+    "NetOp": "op",
+    "PlaneOp": "planes",
+    "Target": "maps",
+    "TrimmedOp": "trimmed",
+    "predict_maps": "maps",
+}  # imported when first used: settings are needed for help, which is to come without PyTorch
+
+__all__ = ["Blended", "InferSettings", "MapsJob", "NetOp", "PlaneOp", "Target", "TrimmedOp", "predict_maps"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
 
 from lamella.core.config import Config
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -32,6 +34,8 @@ class InferSettings(Config):
 
     def dtype(self, device: str) -> torch.dtype:
         """The numbers to compute with on ``device``."""
+        import torch
+
         if self.precision != "auto":
             return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[self.precision]
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
@@ -39,6 +43,8 @@ class InferSettings(Config):
 
 def has_bfloat16(device: str) -> bool:
     """Whether a device computes with bfloat16 faster than with float32, and not by imitation."""
+    import torch
+
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device != "cpu":
