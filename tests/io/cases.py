@@ -56,6 +56,10 @@ CASES = [
     Case("v/*.png", dtype="uint16", mips=False, whole_sections=True),
     Case("v", kind="tiff-folder", dtype="float32", mips=False, whole_sections=True),
     Case("v/*.tif", dtype="int16", mips=False, whole_sections=True),
+    Case("v", kind="frames", axes="tczyx", dtype="float32", mips=False, whole_sections=True),
+    Case("v/im_c*_z*_t*_p*.png", axes="tczyx", dtype="uint16", mips=False, whole_sections=True),
+    Case("v.zarr", kind="plate", axes="tczyx", dtype="uint16"),
+    Case("v.zarr", kind="plate-0.4"),
 ]
 
 _LENGTH = {"n": 3, "t": 2, "c": 2, "z": 4, "y": 23, "x": 37}

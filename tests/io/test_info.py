@@ -40,7 +40,7 @@ def test_archive_lists_its_data_sets(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = _printed(capsys, tmp_path / "a.h5")
     assert "images" in out
     assert "masks" in out
-    assert "seed of masks: 3" in out
+    assert "seed: 3" in out
 
 
 def test_no_volume_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

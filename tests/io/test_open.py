@@ -43,7 +43,7 @@ def test_address_that_cannot_be_one_is_refused(path: str) -> None:
 def test_name_that_tells_no_format_is_refused_unless_a_kind_is_given(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not tell its format; end it in one of .*\.zarr"):
         create_volume(str(tmp_path / "out"), box=BOX, dtype="uint8", meta=META)
-    with pytest.raises(UserError, match=r"kind 'zap' is not one of ome-zarr, ome-zarr-0\.5"):
+    with pytest.raises(UserError, match=r"kind 'zap' is not one of .*ome-zarr, ome-zarr-0\.5"):
         create_volume(str(tmp_path / "out"), box=BOX, dtype="uint8", meta=META, kind="zap")
     create_volume(str(tmp_path / "out"), box=BOX, dtype="uint8", meta=META, kind="ome-zarr-0.4")
     assert (tmp_path / "out" / ".zattrs").exists()

@@ -25,13 +25,15 @@ def info(path: str) -> None:
     lamella info aligned.ome.zarr
     lamella info sections/
     lamella info stacks.h5
+    lamella info frames/
     lamella info precomputed://gs://bucket/volume
     ```
 
     Parameters
     ----------
     path
-        A file, folder or address: OME-Zarr, N5, precomputed, a TIFF stack, a folder of sections, an HDF5 archive.
+        A file, folder or address: OME-Zarr, N5, precomputed, a TIFF stack, a folder of sections or frames, an HDF5
+        archive.
     """
     from rich.console import Console
 
@@ -94,19 +96,36 @@ def _bytes(count: int) -> str:
 
 
 def _lines(found: Description) -> list[str]:
-    """Channels and provenance of each data set; the command and versions that made it come first."""
-    lines: list[str] = []
+    """Channels and provenance of each data set, what is the same for all once; the command and versions that made it first."""
+    told: dict[tuple[str, str], list[str]] = {}
     for name, volumes in found.datasets.items():
-        meta, where = volumes[0].meta, f" of {name}" if name else ""
-        if meta.channel_names:
-            lines.append(f"channels{where}: {', '.join(meta.channel_names)}")
-        if any(meta.translation):
-            lines.append(f"voxel 0{where} lies at: {', '.join(f'{t:.6g}' for t in meta.translation)}")
-        lines += [f"{key}{where}: {_plain(value)}" for key, value in meta.provenance.items() if value is not None]
+        for fact in _facts(volumes[0]).items():
+            told.setdefault(fact, []).append(name)
+    lines = []
+    for (key, text), names in told.items():
+        some = len(names) < len(found.datasets) or len(names) == 1
+        where = f" of {', '.join(n or '(main)' for n in names)}" if some and any(names) else ""
+        lines.append(f"{key}{where}: {text}")
     return lines
+
+
+def _facts(volume: Volume) -> dict[str, str]:
+    from lamella.io.frames import FRAMES, listed_frames, present
+
+    meta, facts = volume.meta, {}
+    if meta.channel_names:
+        facts["channels"] = ", ".join(n or "(no name)" for n in meta.channel_names)
+    if any(meta.translation):
+        facts["voxel 0 lies at"] = ", ".join(f"{t:.6g}" for t in meta.translation)
+    if "".join(meta.axes) == "tczyx" and listed_frames(meta):
+        counts = present(volume).sum(axis=(0, 2))
+        channels = range(volume.box.start[1], volume.box.stop[1])
+        facts["frames"] = ", ".join(f"{n} of channel {c}" for c, n in zip(channels, counts, strict=True))
+    told = {k: _plain(v) for k, v in meta.provenance.items() if v is not None and k != FRAMES}
+    return facts | {k: text for k, text in told.items() if text}
 
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items() if k != "frames")
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

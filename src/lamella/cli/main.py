@@ -32,6 +32,7 @@ _VERBS = {
     "convert": ("lamella.cli.convert:convert", "Copy a volume into another format, with mips."),
     "train": ("lamella.cli.train:train", "Train a network from a recipe."),
     "align": ("lamella.cli.align:align", "Align a volume of serial sections with a trained run."),
+    "predict": ("lamella.cli.predict:predict", "Predict instances in images with a trained run."),
     "inspect": ("lamella.cli.inspect:inspect", "Show a run's encodings and fields as pictures."),
 }
 _GROUPS = {
@@ -40,11 +41,22 @@ _GROUPS = {
         {
             "stacks": ("lamella.cli.prep:stacks", "Sample random stacks of consecutive sections."),
             "combine": ("lamella.cli.prep:combine", "Join several stack archives in one."),
+            "meta": ("lamella.cli.prep:meta", "Make or check the table of a folder of frames."),
+        },
+    ),
+    "tune": (
+        "Find good settings for a recipe.",
+        {
+            "lr": ("lamella.cli.tune:lr", "Find a learning rate: staged search or range finder."),
+            "search": ("lamella.cli.tune:search", "Search over any keys of a recipe with Optuna."),
         },
     ),
     "evaluate": (
         "Score results.",
-        {"alignment": ("lamella.cli.evaluate:alignment", "Score an aligned volume section by section.")},
+        {
+            "alignment": ("lamella.cli.evaluate:alignment", "Score an aligned volume section by section."),
+            "instances": ("lamella.cli.evaluate:instances", "Score predicted cells against true ones."),
+        },
     ),
     "runs": (
         "List, show, trace and compare training runs.",
@@ -72,7 +84,11 @@ _FIRST_OF = {
         "lamella prep stacks volume.ome.zarr train.h5 --count 200 --depth 10 --size 1024",
         "lamella prep combine a.h5 b.h5 all.h5",
     ),
-    "evaluate": ("lamella evaluate alignment aligned.ome.zarr scores --source sections/",),
+    "tune": ("lamella tune lr align rates data.sources.0.path=stacks.h5 validation.length=32",),
+    "evaluate": (
+        "lamella evaluate alignment aligned.ome.zarr scores --source sections/",
+        "lamella evaluate instances predicted/ labels/ scores --images images/",
+    ),
     "runs": ("lamella runs list", "lamella runs show first", "lamella runs compare first second"),
 }
 

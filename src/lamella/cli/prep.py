@@ -90,3 +90,43 @@ def combine(
     counts = combine_archives(paths[:-1], paths[-1], append=append, overwrite=overwrite, executor=executor)
     for name, count in counts.items():
         print(f"{paths[-1]}: {name}, {count} stacks")
+
+
+def meta(folder: Path, *, pattern: str | None = None, out: Path | None = None, overwrite: bool = False) -> None:
+    """Make frames_meta.csv of a folder of frames from its files' names, or check the table that is there.
+
+    Knows im_c***_z***_t***_p*** and img_CHANNEL_t***_p***_z***; say with --pattern how other files are named. Files that cannot be
+    placed are named and left out. The folder can then be read as a volume for each position.
+
+    Examples
+    --------
+    ```
+    lamella prep meta frames/
+    lamella prep meta scans/ --pattern '{channel}_pos{p}_z{z}_t{t}.tif'
+    lamella prep meta scans/ --pattern '{sample}_{position}_{channel}.png' --out tables/frames_meta.csv
+    ```
+
+    Parameters
+    ----------
+    folder
+        Folder that holds the frames.
+    pattern
+        How files are named: {c} {z} {t} {p} are numbers, {channel} {position} names, {} anything, other words become columns.
+    out
+        Table to write, for folders that cannot be written to [default: FOLDER/frames_meta.csv].
+    overwrite
+        Make the table anew where there is one.
+    """
+    from lamella.prep.meta import survey_frames
+
+    found = survey_frames(folder, pattern, out=out, overwrite=overwrite)
+    table = found.table
+    times, slices = {f.t for f in table.frames}, {f.z for f in table.frames}
+    print(
+        f"{found.path}: {'made' if found.made else 'is sound'}, {len(table.frames)} frames, {len(table.positions)} positions, "
+        f"{len(table.channels)} channels, {len(times)} times, {len(slices)} slices"
+    )
+    for line in found.gaps():
+        print(line)
+    for name in found.unplaced:
+        print(f"not placed: {name}")

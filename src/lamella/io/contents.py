@@ -25,10 +25,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Contents:
-    """What was found at a place: the data sets by name; a file's only data set may have the empty name."""
+    """What was found at a place: the data sets by name; a file's only data set may have the empty name.
+
+    ``positions`` are the data sets that are fields of view of one experiment, in folders of frames and plates.
+    """
 
     label: str
     datasets: Mapping[str, Dataset]
+    positions: tuple[str, ...] = ()
 
 
 @runtime_checkable

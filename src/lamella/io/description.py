@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lamella.core.volume import Volume
+from lamella.io.contents import pick
 from lamella.io.open import find
 
 
@@ -22,6 +23,8 @@ class Description:
 def describe(path: str | os.PathLike[str]) -> Description:
     """Everything that is at ``path``; voxels are not read. A path inside a file describes that data set alone."""
     place, contents, inner = find(path, None)
+    if inner is not None:
+        pick(contents, place, inner)
     chosen = {n: d for n, d in contents.datasets.items() if inner in (None, n)}
     return Description(
         place.url,

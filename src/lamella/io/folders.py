@@ -37,7 +37,7 @@ RECORD = "lamella.json"
 
 _TIFF = (".tif", ".tiff")
 _IMAGES = (".png", ".jpg", ".jpeg")
-_DTYPES = {
+DTYPES = {
     ".png": ("uint8", "uint16"),
     ".tif": ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"),
 }
@@ -101,8 +101,8 @@ class FolderVolume(StoredVolume):
         local = box.shift([-s for s in _without(self.box, self.meta.axes.index("z")).start])
         try:
             if file.suffix.lower() in _TIFF:
-                return _read_tiff(file, local, self.dtype)
-            whole = self.recent.get(number, lambda: _read_image(file, local.ndim))
+                return read_tiff(file, local, self.dtype)
+            whole = self.recent.get(number, lambda: read_image(file, local.ndim))
         except FileNotFoundError:
             if self.header.writable or (self.folder / RECORD).exists():
                 return np.zeros(box.shape, self.dtype)
@@ -116,7 +116,7 @@ class FolderVolume(StoredVolume):
             )
         for number, section in zip(range(box.start[0], box.stop[0]), array, strict=True):
             file = self.folder / self.files[number]
-            _put(file, _encode(section, file.suffix))
+            put_file(file, encode(section, file.suffix))
             self.recent.forget(number)
 
 
@@ -161,7 +161,7 @@ def _open_recorded(folder: Path, files: dict[int, str], record: Recorded, mip: i
     suffix = Path(next(iter(files.values()))).suffix
     found = Place(str(folder)).read_json(RECORD) or {}
     dtype = np.dtype(found[KEY]["dtype"])
-    assert suffix in _DTYPES
+    assert suffix in DTYPES
     header = Header(str(folder), record.box, dtype, (1, *record.box.shape[1:]), record.meta, writable)
     return FolderVolume(header, folder, files)
 
@@ -174,7 +174,7 @@ def _open_found(folder: Path, names: list[str], mip: int, writable: bool) -> Vol
     plane = shape if len(shape) == 2 else (shape[2], *shape[:2])
     full = (len(names), *plane) if len(shape) == 2 else (plane[0], len(names), *plane[1:])
     chunk = tuple(1 if a == "z" else n for a, n in zip(axes, full, strict=True))
-    meta = replace(_first_meta(folder / names[0], axes), name=folder.resolve().name)
+    meta = replace(first_meta(folder / names[0], axes), name=folder.resolve().name)
     return FolderVolume(Header(str(folder), Box.of(full), dtype, chunk, meta), folder, dict(enumerate(names)))
 
 
@@ -183,7 +183,7 @@ def _common_form(folder: Path, names: Sequence[str]) -> tuple[tuple[int, ...], n
     forms = []
     with progress("reading headers", len(names), "files") as meter:
         for name in names:
-            forms.append(_form(folder / name))
+            forms.append(form_of(folder / name))
             meter.advance()
     usual, _ = Counter(forms).most_common(1)[0]
     odd = next((i for i, f in enumerate(forms) if f != usual), None)
@@ -200,7 +200,8 @@ def _times(shape: Sequence[int]) -> str:
     return " by ".join(map(str, shape))
 
 
-def _form(file: Path) -> tuple[tuple[int, ...], str]:
+def form_of(file: Path) -> tuple[tuple[int, ...], str]:
+    """Shape (y, x, or y, x, c for colour) and type of the image in a file, from its header."""
     if file.suffix.lower() in _TIFF:
         with opened(file) as handle:
             if len(handle.pages) > 1 and len(handle.series[0].pages) > 1:
@@ -221,7 +222,8 @@ def _form(file: Path) -> tuple[tuple[int, ...], str]:
     return (height, width, sample.shape[-1] if sample is not None else len(mode)), "uint8"
 
 
-def _first_meta(file: Path, axes: str) -> Meta:
+def first_meta(file: Path, axes: str) -> Meta:
+    """What a TIFF file says of voxel sizes and units, for ``axes``; unit voxels for other files."""
     from lamella.io.tiff_meta import series_meta
 
     if file.suffix.lower() not in _TIFF:
@@ -232,7 +234,8 @@ def _first_meta(file: Path, axes: str) -> Meta:
     return Meta(tuple(axes), tuple(size.get(a, 1.0) for a in axes), tuple(unit.get(a, "") for a in axes))
 
 
-def _read_tiff(file: Path, box: Box, dtype: np.dtype[Any]) -> NDArray[Any]:
+def read_tiff(file: Path, box: Box, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``box`` (y x, or c y x) of the first page, decoding only what it touches."""
     with tifffile.TiffFile(file) as handle:
         page = handle.pages[0].aspage()
         planar = page.planarconfig == 2
@@ -244,14 +247,15 @@ def _read_tiff(file: Path, box: Box, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _read_image(file: Path, ndim: int) -> NDArray[Any]:
+def read_image(file: Path, ndim: int) -> NDArray[Any]:
+    """The whole of a PNG or JPEG file, channels first; FileNotFoundError where there is none."""
     if not os.path.exists(file):
         raise FileNotFoundError(file)
     array = np.asarray(iio.imread(file))
     return np.moveaxis(array, -1, 0) if ndim == 3 else array
 
 
-def _put(file: Path, data: bytes) -> None:
+def put_file(file: Path, data: bytes) -> None:
     """Write ``file`` in one step. What a kill leaves behind has a fixed name, so the rerun takes it away."""
     beside = file.with_name(f".{file.name}.part")
     with open(beside, "wb") as handle:
@@ -261,7 +265,8 @@ def _put(file: Path, data: bytes) -> None:
     os.replace(beside, file)
 
 
-def _encode(section: NDArray[Any], suffix: str) -> bytes:
+def encode(section: NDArray[Any], suffix: str) -> bytes:
+    """A section as a compressed file; the same section gives the same bytes."""
     if suffix == ".png":
         return bytes(iio.imwrite("<bytes>", section, extension=".png", compress_level=4))
     buffer = io.BytesIO()
@@ -284,7 +289,7 @@ def _check(plan: Plan, suffix: str) -> None:
         raise UserError(
             f"sections are named by their z, which starts at {plan.box.start[0]} here; shift it to 0 or more"
         )
-    if plan.dtype.name not in _DTYPES[suffix]:
+    if plan.dtype.name not in DTYPES[suffix]:
         raise UserError(
-            f"{suffix} files do not hold {plan.dtype}; they hold {', '.join(_DTYPES[suffix])}; convert, or write a .zarr"
+            f"{suffix} files do not hold {plan.dtype}; they hold {', '.join(DTYPES[suffix])}; convert, or write a .zarr"
         )

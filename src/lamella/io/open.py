@@ -14,16 +14,28 @@ from lamella.core.files import refuse_existing
 from lamella.core.volume import Meta, Volume
 from lamella.io.contents import Contents, Format, pick
 from lamella.io.folders import RECORD, Folder
+from lamella.io.frames import Frames, find_table
 from lamella.io.hdf5 import Hdf5
 from lamella.io.n5 import N5
 from lamella.io.picture import Picture
 from lamella.io.place import Place
 from lamella.io.plan import make_plan
+from lamella.io.plate import Plate
 from lamella.io.precomputed import Precomputed
 from lamella.io.tiff import TiffStack
 from lamella.io.zarr import Zarr
 
-FORMATS: tuple[Format, ...] = (Zarr(), N5(), Precomputed(), Hdf5(), TiffStack(), Picture(), Folder())
+FORMATS: tuple[Format, ...] = (
+    Plate(),
+    Zarr(),
+    N5(),
+    Precomputed(),
+    Hdf5(),
+    TiffStack(),
+    Picture(),
+    Frames(),
+    Folder(),
+)
 
 
 def open_volume(
@@ -61,15 +73,15 @@ def create_volume(
     y and x, or the factors of each mip from the first: ``[(1, 1, 1), (2, 2, 2)]``. Nothing there is replaced unless ``overwrite``.
     """
     place = Place.parse(path)
-    format_, kind = _format_for(place, kind)
+    format_, kind = format_for(place, kind)
     plan = make_plan(box, dtype, meta, chunk, mips)
-    _make_room(place, overwrite)
+    make_room(place, overwrite)
     format_.create(place, plan, kind)
     return [open_volume(path, mip=k, writable=True) for k in range(len(plan.factors))]
 
 
 def find(path: str | os.PathLike[str], dataset: str | None) -> tuple[Place, Contents, str | None]:
-    """What is at ``path``. A path that goes on inside a file, ``stacks.h5/main``, names the data set."""
+    """What is at ``path``. A path that goes on inside a file or a folder of frames, ``stacks.h5/main``, names the data set."""
     place = Place.parse(path)
     found = contents_of(place)
     if found is not None:
@@ -103,6 +115,8 @@ def _inside_file(place: Place) -> tuple[Place, str] | None:
     for parent in place.local.parents:
         if parent.is_file():
             return Place(str(parent)), str(place.local.relative_to(parent))
+    if not place.local.exists() and find_table(place.local.parent) is not None:
+        return Place(str(place.local.parent)), place.local.name
     return None
 
 
@@ -131,7 +145,8 @@ def _nearest(local: Path) -> str:
     return f"it is a folder that holds {', '.join(names) or 'nothing'}"
 
 
-def _format_for(place: Place, kind: str | None) -> tuple[Format, str]:
+def format_for(place: Place, kind: str | None) -> tuple[Format, str]:
+    """The format in which a volume of this name is created, and by which of its kinds."""
     kinds = {k: f for f in FORMATS for k in f.kinds}
     wanted = kind or place.prefix
     if wanted:
@@ -148,7 +163,7 @@ def _format_for(place: Place, kind: str | None) -> tuple[Format, str]:
     )
 
 
-def _make_room(place: Place, overwrite: bool) -> None:
+def make_room(place: Place, overwrite: bool) -> None:
     """Refuse what exists, unless it is a volume and may be replaced. The format replaces it when the new one is ready."""
     if place.local is not None:
         target = place.local.parent if "*" in place.local.name else place.local

@@ -3,12 +3,15 @@
 A view has the coordinates of the volume below it, is picklable if that is, and cannot be written.
 
 - ``crop``: a smaller box; everything outside does not exist.
+- ``expanded``: with axes of length one that the volume lacks, so that ``z y x`` can be stored as ``t c z y x``.
 - ``normalised``: each section through a normaliser. One that looks ``context`` pixels far gets the tile with that margin, so memory
   stays that of the tile; one that needs the whole section gets it, and the sections used last are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,6 +82,42 @@ class Crop(View):
         return self.source.read(box)
 
 
+class Expanded(View):
+    """See ``expanded``."""
+
+    def __init__(self, source: Volume, axes: tuple[str, ...], places: Mapping[str, int]) -> None:
+        super().__init__(source)
+        self.axes, self.places = axes, dict(places)
+        self._kept = [axes.index(a) for a in source.meta.axes]
+
+    def _fill(self, values: Sequence[Any], others: Sequence[Any]) -> tuple[Any, ...]:
+        told = dict(zip(self._kept, values, strict=True))
+        return tuple(told.get(i, other) for i, other in enumerate(others))
+
+    @property
+    def box(self) -> Box:
+        box, at = self.source.box, [self.places.get(a, 0) for a in self.axes]
+        return Box(self._fill(box.start, at), self._fill(box.stop, [n + 1 for n in at]))
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        return self._fill(self.source.chunk, [1] * len(self.axes))
+
+    @property
+    def meta(self) -> Meta:
+        meta, n = self.source.meta, len(self.axes)
+        moved = self._fill(meta.translation, [0.0] * n) if meta.translation else ()
+        sizes, units = self._fill(meta.voxel_size, [1.0] * n), self._fill(meta.units, [""] * n)
+        return replace(meta, axes=self.axes, voxel_size=sizes, units=units, translation=moved)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        check_box(self, box)
+        inner = Box(tuple(box.start[i] for i in self._kept), tuple(box.stop[i] for i in self._kept))
+        if box.is_empty:
+            return np.zeros(box.shape, self.dtype)
+        return self.source.read(inner).reshape(box.shape)
+
+
 class Normalised(View):
     """See ``normalised``."""
 
@@ -126,6 +165,19 @@ def crop(volume: Volume, box: Box) -> Volume:
     if box.is_empty:
         raise UserError(f"box {box} holds no voxels of {volume.path}, whose box is {volume.box}; choose a larger one")
     return Crop(volume, box)
+
+
+def expanded(volume: Volume, axes: str, **places: int) -> Volume:
+    """``volume`` with all of ``axes``, which are its own and others of length one, at coordinate 0 or at ``places``."""
+    if "".join(volume.meta.axes) == axes:
+        return volume
+    kept = [a for a in axes if a in volume.meta.axes]
+    if tuple(kept) != volume.meta.axes:
+        raise UserError(
+            f"{volume.path} has axes {' '.join(volume.meta.axes)}, which do not fit into {' '.join(axes)}; "
+            "choose a sample or a data set of it"
+        )
+    return Expanded(volume, tuple(axes), places)
 
 
 def normalised(volume: Volume, normaliser: SectionNormaliser, keep_bytes: int = LIMIT_BYTES) -> Volume:

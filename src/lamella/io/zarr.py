@@ -29,7 +29,7 @@ _DEPTH = 4  # folders below a container that are searched; a plate's wells and f
 
 
 @dataclass(frozen=True)
-class _Node:
+class Node:
     """A zarr group or array: the format's version, its own metadata and the user's attributes."""
 
     version: int
@@ -54,7 +54,7 @@ class Zarr:
     label = "OME-Zarr or zarr folder (.zarr)"
 
     def contents(self, place: Place) -> Contents | None:
-        node = _node(place)
+        node = node_at(place)
         if node is None:
             return None
         if node.is_array:
@@ -64,7 +64,7 @@ class Zarr:
             return Contents(
                 f"OME-Zarr {version} (zarr {node.version})", {**_images(place, node), **_labels(place, node)}
             )
-        found = {name: d for child in _children(place, node) for name, d in _nested(place, child).items()}
+        found = {name: d for child in _children(place, node) for name, d in nested(place, child).items()}
         if not found:
             raise UserError(
                 f"{place.url} is a zarr group in which no array was found; give the path of an array or image in it"
@@ -79,7 +79,7 @@ class Zarr:
             for path, box, chunk in zip(paths, plan.boxes, plan.chunks, strict=True):
                 metadata = (_metadata_2 if version == 2 else _metadata_3)(box.shape, chunk, plan)
                 create_array({**_spec(beside / path, version), "metadata": metadata}, place.url)
-            _write_group(beside, version, _attributes(plan, paths, version))
+            write_group(beside, version, _attributes(plan, paths, version))
 
 
 def _spec(place: Place, version: int) -> dict[str, Any]:
@@ -89,38 +89,39 @@ def _spec(place: Place, version: int) -> dict[str, Any]:
 # Reading
 
 
-def _node(place: Place) -> _Node | None:
+def node_at(place: Place) -> Node | None:
+    """The group or array at ``place``, None if there is none."""
     metadata = place.read_json("zarr.json")
     if metadata is not None and metadata.get("zarr_format") == 3:
-        return _Node(3, metadata.get("node_type") == "array", metadata, metadata.get("attributes", {}))
+        return Node(3, metadata.get("node_type") == "array", metadata, metadata.get("attributes", {}))
     array = place.read_json(".zarray")
     attributes = place.read_json(".zattrs")
     if array is not None:
-        return _Node(2, True, array, attributes or {})
+        return Node(2, True, array, attributes or {})
     if attributes is not None or place.read_json(".zgroup") is not None:
-        return _Node(2, False, {}, attributes or {})
+        return Node(2, False, {}, attributes or {})
     return None
 
 
-def _images(place: Place, node: _Node) -> dict[str, Dataset]:
+def _images(place: Place, node: Node) -> dict[str, Dataset]:
     assert node.image is not None
     images = [ome.read_image(m, place.url) for m in node.image["multiscales"]]
     names = [""] if len(images) == 1 else [m.name or str(i) for i, m in enumerate(images)]
     return {n: Dataset(len(m.levels), partial(_open_level, place, node, m)) for n, m in zip(names, images, strict=True)}
 
 
-def _labels(place: Place, node: _Node) -> dict[str, Dataset]:
-    group = _node(place / "labels")
+def _labels(place: Place, node: Node) -> dict[str, Dataset]:
+    group = node_at(place / "labels")
     if group is None or group.is_array:
         return {}
     listed = group.attributes.get("ome", group.attributes).get("labels", [])
-    return {name: d for label in listed for name, d in _nested(place, f"labels/{label}").items()}
+    return {name: d for label in listed for name, d in nested(place, f"labels/{label}").items()}
 
 
-def _nested(place: Place, child: str) -> dict[str, Dataset]:
+def nested(place: Place, child: str) -> dict[str, Dataset]:
     """The data sets of an array or image below ``place``."""
     below = place / child
-    node = _node(below)
+    node = node_at(below)
     if node is None:
         return {}
     if node.is_array:
@@ -130,7 +131,7 @@ def _nested(place: Place, child: str) -> dict[str, Dataset]:
     return {f"{child}/{n}".rstrip("/"): d for n, d in _images(below, node).items()}
 
 
-def _children(place: Place, node: _Node) -> list[str]:
+def _children(place: Place, node: Node) -> list[str]:
     """Paths of the arrays and images in a container, by walking the disk or from the consolidated metadata."""
     if place.local:
         return sorted(_walk(place, "", _DEPTH), key=lambda p: (p.count("/"), p))
@@ -139,10 +140,10 @@ def _children(place: Place, node: _Node) -> list[str]:
         k.removesuffix("/.zarray").removesuffix("/.zattrs").removesuffix("/.zgroup") for k in keys.get("metadata", {})
     ]
     if "bioformats2raw.layout" in node.attributes.get("ome", node.attributes):
-        listed += [str(i) for i in range(64) if _node(place / str(i)) is not None]
+        listed += [str(i) for i in range(64) if node_at(place / str(i)) is not None]
     images: list[str] = []
     for child in sorted(set(listed), key=lambda p: (p.count("/"), p)):
-        if not any(child.startswith(f"{i}/") for i in images) and _nested(place, child):
+        if not any(child.startswith(f"{i}/") for i in images) and nested(place, child):
             images.append(child)
     return images
 
@@ -153,16 +154,16 @@ def _walk(place: Place, below: str, depth: int) -> Iterator[str]:
         if not entry.is_dir() or entry.name.startswith("."):
             continue
         child = f"{below}/{entry.name}".lstrip("/")
-        node = _node(place / child)
+        node = node_at(place / child)
         if node is not None and (node.is_array or node.image is not None):
             yield child
         elif depth > 1:
             yield from _walk(place, child, depth - 1)
 
 
-def _open_level(place: Place, node: _Node, image: ome.Image, mip: int, writable: bool) -> Volume:
+def _open_level(place: Place, node: Node, image: ome.Image, mip: int, writable: bool) -> Volume:
     level, below = image.levels[mip], place / image.levels[mip].path
-    array = _node(below)
+    array = node_at(below)
     if array is None or not array.is_array:
         raise UserError(
             f"mip {mip} of {place.url} names the array {level.path!r}, which is not there; the volume is incomplete"
@@ -200,14 +201,14 @@ def _with_record(meta: Meta, ours: Recorded, start: tuple[int, ...]) -> Meta:
     )
 
 
-def _scale_by_shape(place: Place, node: _Node, image: ome.Image, shape: list[int]) -> tuple[float, ...]:
+def _scale_by_shape(place: Place, node: Node, image: ome.Image, shape: list[int]) -> tuple[float, ...]:
     """Voxel sizes relative to mip 0, for versions before 0.4, which did not store them."""
-    first = _node(place / image.levels[0].path)
+    first = node_at(place / image.levels[0].path)
     whole = first.metadata["shape"] if first else shape
     return tuple(float(round(a / b)) for a, b in zip(whole, shape, strict=True))
 
 
-def _open_plain(place: Place, node: _Node, mip: int, writable: bool) -> Volume:
+def _open_plain(place: Place, node: Node, mip: int, writable: bool) -> Volume:
     shape = node.metadata["shape"]
     names = node.metadata.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS") or ()
     axes = tuple(str(n).lower() for n in names)
@@ -268,7 +269,8 @@ def _attributes(plan: Plan, paths: list[str], version: int) -> dict[str, Any]:
     return {"ome": {"version": "0.5", **found}, KEY: plan.record()}
 
 
-def _write_group(place: Place, version: int, attributes: dict[str, Any]) -> None:
+def write_group(place: Place, version: int, attributes: dict[str, Any]) -> None:
+    """Write a group's metadata; ``version`` is zarr's."""
     if version == 3:
         place.write_json("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
         return

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.blockwise import Block, Cover, Executor, Report, Unfinished, cover, run
+from lamella.blockwise import Block, Cover, Crew, Executor, Report, Unfinished, cover, run
 from lamella.core.box import parse_box
 from lamella.core.errors import UserError
 from lamella.core.provenance import provenance
 from lamella.core.volume import Meta, Volume
 from lamella.io import create_volume, open_volume
 from lamella.io.place import Place
+from lamella.io.positions import layout_of, positions_of
 from lamella.io.units import long_unit
 from lamella.io.views import crop
 from lamella.prep.convert_settings import ConvertSettings
@@ -67,28 +68,77 @@ def convert(
     Raises UserError before anything is written for what does not exist or does not fit, and for an output that exists.
     """
     settings, executor = settings or ConvertSettings(), executor or Executor()
-    volume = _opened(source, settings)
-    dtype = _dtype(volume, settings)
-    window = _window(settings)
-    meta = _meta(volume.meta, settings)
-    factors = mip_factors(meta, volume.box, settings.mips, settings.halve)
-    plan = {"source": volume.path, "box": str(volume.box), "settings": settings.to_dict(), "factors": factors}
-    part = _begin(source, target, plan, overwrite)
+    by_position = positions_to_copy(source, target, settings)
+    if by_position is not None:
+        from lamella.prep.convert_positions import convert_positions  # which is made of the parts below
+
+        return convert_positions(source, target, by_position, settings, overwrite=overwrite, executor=executor)
+    planned = plan_copy(opened(source, settings), settings)
+    plan = {"source": planned.volume.path, "settings": settings.to_dict(), **planned.facts()}
+    part = begin(source, target, plan, overwrite)
     if not part.created:
         with part.creating():
-            _create(target, volume, meta, dtype, factors, settings)
+            _create(target, planned, settings)
     mips = [open_volume(target, mip=k, writable=True) for k in range(settings.mips)]
-    num_bytes = int(settings.block_mib * 2**20)
-    copy = CopyJob(volume, mips[0], window)
-    reports = [run(copy, copy.blocks(num_bytes), label="copying", ledger=part.ledger("mip0"), executor=executor)]
-    for k, (fine, coarse) in enumerate(pairwise(mips), 1):
-        step = tuple(b // a for a, b in zip(factors[k - 1], factors[k], strict=True))
-        job = DownsampleJob(fine, coarse, step, settings.reduce)
-        reports.append(
-            run(job, job.blocks(num_bytes), label=f"mip {k}", ledger=part.ledger(f"mip{k}"), executor=executor)
-        )
+    reports = fill(planned, mips, settings, part, executor)
     part.finish()
     return reports
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A volume to copy, and what the copy shall be."""
+
+    volume: Volume
+    meta: Meta
+    dtype: np.dtype[Any]
+    window: tuple[float, float] | None
+    factors: list[tuple[int, ...]]
+
+    def facts(self) -> dict[str, Any]:
+        """What a copy that goes on must have in common with its beginning."""
+        return {"box": str(self.volume.box), "factors": self.factors}
+
+
+def plan_copy(volume: Volume, settings: ConvertSettings) -> Planned:
+    """What the copy of ``volume`` shall be; raises UserError for what does not fit."""
+    dtype, window = _dtype(volume, settings), _window(settings)
+    meta = _meta(volume.meta, settings)
+    facts: dict[str, Any] = {"source": volume.path, "settings": settings.model_dump(mode="json", exclude_defaults=True)}
+    if volume.meta.provenance:
+        facts["source_provenance"] = dict(volume.meta.provenance)
+    factors = mip_factors(meta, volume.box, settings.mips, settings.halve)
+    return Planned(volume, replace(meta, provenance=provenance(**facts)), dtype, window, factors)
+
+
+def fill(
+    planned: Planned,
+    mips: Sequence[Volume],
+    settings: ConvertSettings,
+    part: Unfinished,
+    executor: Executor | Crew,
+    name: str = "",
+) -> list[Report]:
+    """Copy into the first of ``mips`` and make the others; ``name`` tells the ledgers of several copies apart."""
+    num_bytes, of = int(settings.block_mib * 2**20), f" {name}" if name else ""
+    prefix = f"{name.replace('/', '-')}-" if name else ""
+    copy = CopyJob(planned.volume, mips[0], planned.window)
+    ledger = part.ledger(f"{prefix}mip0")
+    reports = [run(copy, copy.blocks(num_bytes), label=f"copying{of}", ledger=ledger, executor=executor)]
+    for k, (fine, coarse) in enumerate(pairwise(mips), 1):
+        step = tuple(b // a for a, b in zip(planned.factors[k - 1], planned.factors[k], strict=True))
+        job = DownsampleJob(fine, coarse, step, settings.reduce)
+        ledger = part.ledger(f"{prefix}mip{k}")
+        reports.append(run(job, job.blocks(num_bytes), label=f"mip {k}{of}", ledger=ledger, executor=executor))
+    return reports
+
+
+def positions_to_copy(source: str, target: str, settings: ConvertSettings) -> tuple[str, ...] | None:
+    """The data sets to copy as positions of frames or a plate; None where the copy is a single volume."""
+    names = positions_of(source) if settings.dataset is None else (settings.dataset,)
+    if len(names) < 2 and settings.kind is None and "*" not in target:
+        return None
+    return (names or ("",)) if layout_of(target, settings.kind, len(names)) else None
 
 
 def as_dtype(array: NDArray[Any], dtype: np.dtype[Any], window: tuple[float, float] | None = None) -> NDArray[Any]:
@@ -127,7 +177,7 @@ def _exact_range(dtype: np.dtype[Any]) -> tuple[int, int]:
     return (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
-def _opened(source: str, settings: ConvertSettings) -> Volume:
+def opened(source: str, settings: ConvertSettings) -> Volume:
     """What is to be copied, with the metadata that the copy shall have."""
     volume = open_volume(source, mip=settings.mip, dataset=settings.dataset)
     volume = pick(volume, "n", settings.sample, "sample")
@@ -173,7 +223,7 @@ def _numbers(text: str, count: int, name: str, example: str) -> list[float]:
     return numbers
 
 
-def _begin(source: str, target: str, plan: dict[str, Any], overwrite: bool) -> Unfinished:
+def begin(source: str, target: str, plan: dict[str, Any], overwrite: bool) -> Unfinished:
     """Begin the output, or go on with a part of it."""
     place = Place.parse(target)
     path = place.local
@@ -198,18 +248,7 @@ def _is_volume(target: str) -> bool:
     return True
 
 
-def _create(
-    target: str,
-    volume: Volume,
-    meta: Meta,
-    dtype: np.dtype[Any],
-    factors: Sequence[tuple[int, ...]],
-    settings: ConvertSettings,
-) -> None:
-    facts: dict[str, Any] = {"source": volume.path, "settings": settings.model_dump(mode="json", exclude_defaults=True)}
-    if volume.meta.provenance:
-        facts["source_provenance"] = dict(volume.meta.provenance)
-    meta = replace(meta, provenance=provenance(**facts))
+def _create(target: str, planned: Planned, settings: ConvertSettings) -> None:
     kind = settings.kind
     if settings.ome_version:
         if not target.rstrip("/").endswith(".zarr"):
@@ -217,9 +256,15 @@ def _create(
                 f"OME-Zarr {settings.ome_version} was asked for, but {target} does not end in .zarr; name it so"
             )
         kind = f"ome-zarr-{settings.ome_version}"
-    chunk = _chunk(volume, settings)
     create_volume(
-        target, box=volume.box, dtype=dtype, meta=meta, chunk=chunk, mips=list(factors), kind=kind, overwrite=True
+        target,
+        box=planned.volume.box,
+        dtype=planned.dtype,
+        meta=planned.meta,
+        chunk=chunk_of(planned.volume, settings),
+        mips=planned.factors,
+        kind=kind,
+        overwrite=True,
     )
 
 
@@ -236,7 +281,7 @@ def _meta(meta: Meta, settings: ConvertSettings) -> Meta:
     return replace(meta, voxel_size=tuple(size), units=tuple(units))
 
 
-def _chunk(volume: Volume, settings: ConvertSettings) -> tuple[int, ...] | None:
+def chunk_of(volume: Volume, settings: ConvertSettings) -> tuple[int, ...] | None:
     """The chunk asked for; lengths that are left out are those of the source's own chunk."""
     if settings.chunk is None:
         return None
