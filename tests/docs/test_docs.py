@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel
 
 from lamella.cli.main import _GROUPS, _VERBS, _examples, build_app, main
+from lamella.data.labelled import LabelledData
 from lamella.data.stacks import StacksData
 from lamella.io import create_volume, open_volume
 from lamella.recipe.demo_report import COMMANDS
@@ -30,6 +31,8 @@ from lamella.recipe.recipe import Recipe
 from lamella.tasks.align.specimen import SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.store import write_specimen
 from lamella.tasks.align.task import AlignConfig
+from lamella.tasks.segment.specimen import SpecimenConfig as CellsConfig
+from lamella.tasks.segment.specimen import write_specimen as write_cells
 from tests.docs.pages import PAGES, ROOT, Page
 
 SMALLER = [
@@ -55,8 +58,14 @@ TINY = [
     "trainer.panels_every=0",
     "trainer.device=cpu",
 ]
+TINY_CELLS = [
+    "task.net={kind: unet, features: [4, 4], fold: 1, down: [2]}",
+    *(change for change in TINY if change.startswith("trainer.")),
+    "trainer.precision='32'",
+]
 ADDED = {
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
+    ("train", "segment"): TINY_CELLS,
     ("train",): TINY,
     ("evaluate", "alignment"): ["--samples", "1", "--chunk", "16"],
 }
@@ -64,6 +73,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "align.md": ["sections", "defects.ome.zarr"],
     "conventions.md": ["aligned.ome.zarr", "aligned.fields.ome.zarr"],
     "convert.md": ["sections"],
+    "labelled-data.md": ["cells", "pairs"],
     "runs.md": ["stacks.h5"],
     "training-data.md": ["sections", "raw.ome.zarr"],
     "volumes.md": ["sections", "volume.ome.zarr", "stacks.h5"],
@@ -112,6 +122,16 @@ def run_page(shown: Page) -> None:
             run(words)
 
 
+def make_cells(here: Path) -> None:
+    """Labelled images in two layouts: ``cells/train/images`` with labels, and ``pairs/x.tif`` with ``x_masks.tif``."""
+    few = CellsConfig(train=2, val=1, test=1, size=(112, 112), heaps=1)
+    write_cells(few, 0, here / "cells")
+    (here / "pairs").mkdir()
+    for kind, ending in (("images", ".tif"), ("labels", "_masks.tif")):
+        for file in (here / "cells" / "test" / kind).iterdir():
+            shutil.copy(file, here / "pairs" / f"{file.stem}{ending}")
+
+
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the README's commands were run, which began with a folder of sections."""
@@ -125,6 +145,7 @@ def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.write(source.box, source.read(source.box))
     (here / "sections" / "lamella.json").unlink()  # nobody else's folders have one
     shutil.move(files.defects, here / "defects.ome.zarr")
+    make_cells(here)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         run_page(page("README.md"))
@@ -275,3 +296,7 @@ def test_examples_of_recipes_are_valid():
     values = yaml.safe_load(text)
     assert len(StacksData.load(values["data"]).sources) == 2
     assert StacksData.load({**values["data"], **values["validation"]}).length == 32
+    (text,) = [fence.text for fence in page("labelled-data.md").fences("yaml")]
+    values = yaml.safe_load(text)
+    assert len(LabelledData.load(values["data"]).sources) == 4
+    assert LabelledData.load({**values["data"], **values["validation"]}).crop == 224
