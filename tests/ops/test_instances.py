@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from lamella.ops.instances import Basins, Components, DistanceWatershed
-from lamella.ops.instances import basins as basins_module
+from lamella.ops.instances import Basins, Components, DistanceWatershed, Membranes, ascent
 from tests.ops.blocks_of_instances import in_blocks, same_but_for_numbers
 
 METHODS = {
@@ -15,6 +14,8 @@ METHODS = {
     "opened and grown": Components(boundaries="hard", opening=1, dilation=2, min_size=0),
     "basins": Basins(threshold=0.3, merge=0.9),
     "rough basins": Basins(threshold=0.3, smooth=0, merge=0.97, min_size=0),
+    "membranes": Membranes(threshold=0.3, widest=4),
+    "membranes of volumes": Membranes(threshold=0.2, widest=4, slices=False, min_size=10),
     "watershed": DistanceWatershed(threshold=0.5, min_size=5),
     "watershed with intensity": DistanceWatershed(threshold=0.35, intensity=0.5, boundaries="soft", min_size=5),
 }
@@ -39,7 +40,7 @@ def noise(shape, seed, sigma):
 )
 @pytest.mark.parametrize("name", METHODS)
 def test_blocks_equal_the_whole(name, shape, size, voxel_size, seed, monkeypatch):
-    monkeypatch.setattr(basins_module, "_AROUND", 5 * seed)  # otherwise every path of so small an image ends in sight
+    monkeypatch.setattr(ascent, "AROUND", 5 * seed)  # otherwise every path of so small an image ends in sight
     maps, method = noise(shape, seed, 1.5), METHODS[name].build()
     whole = method(maps, voxel_size)
     assert whole.any()

@@ -24,7 +24,7 @@ objects = method.join(Pieces.stack(all pieces), pairs, all saddles)
 labels of a block = concatenate([[0], objects[first:first + n]])[its stored labels]    # 3.
 ```
 
-**Law**: the result equals ``method(all maps)`` up to renumbering, for any blocks. It is exact for ``Components`` and ``Basins``,
+**Law**: the result equals ``method(all maps)`` up to renumbering, for any blocks. It is exact for ``Components``, ``Basins`` and ``Membranes``,
 whatever the size of the objects, since what crosses a block's edge is followed through links, not guessed from an overlap.
 ``DistanceWatershed`` floods, and a flood can come from far: see its ``reach``; where a patch of foreground is larger, a link's
 voxel may be background in its own block (label 0), and such links are passed over.
@@ -39,9 +39,10 @@ from pydantic import Field
 from lamella.ops.instances.base import Links, Maps, Method, Parts, Pieces
 from lamella.ops.instances.basins import Basins, BasinsMethod
 from lamella.ops.instances.components import Components, ComponentsMethod
+from lamella.ops.instances.membranes import Membranes, MembranesMethod
 from lamella.ops.instances.watershed import DistanceWatershed, DistanceWatershedMethod
 
-InstancesConfig = Annotated[Components | DistanceWatershed | Basins, Field(discriminator="kind")]
+InstancesConfig = Annotated[Components | DistanceWatershed | Basins | Membranes, Field(discriminator="kind")]
 
 __all__ = [
     "Basins",
@@ -53,6 +54,8 @@ __all__ = [
     "InstancesConfig",
     "Links",
     "Maps",
+    "Membranes",
+    "MembranesMethod",
     "Method",
     "Parts",
     "Pieces",

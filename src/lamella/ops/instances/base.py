@@ -88,6 +88,11 @@ class Method(ABC):
         return np.inf
 
     @property
+    def floor(self) -> float:
+        """A maximum below this is no object's: it joins the neighbour across its highest pass, whatever that pass."""
+        return -np.inf
+
+    @property
     @abstractmethod
     def min_size(self) -> int:
         """Voxels below which an object is dropped."""
@@ -107,7 +112,7 @@ class Method(ABC):
         """
         group = _unite(len(pieces), pairs[saddles == SURE])
         if np.isfinite(self.merge):
-            group = _merge(group, pieces, pairs, saddles, self.merge)
+            group = _merge(group, pieces, pairs, saddles, self.merge, self.floor)
         sizes = np.bincount(group, pieces.sizes, minlength=1)
         kept = sizes >= self.min_size
         return (np.cumsum(kept) * kept)[group].astype(np.int32)
@@ -175,9 +180,15 @@ def _unite(count: int, pairs: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def _merge(
-    group: NDArray[np.int64], pieces: Pieces, pairs: NDArray[np.integer], saddles: NDArray[np.float32], share: float
+    group: NDArray[np.int64],
+    pieces: Pieces,
+    pairs: NDArray[np.integer],
+    saddles: NDArray[np.float32],
+    share: float,
+    floor: float,
 ) -> NDArray[np.int64]:
-    """``group`` with basins merged across passes that reach ``share`` of the lower of the two maxima, the highest pass first.
+    """``group`` with basins merged across passes that reach ``share`` of the lower of the two maxima, or if that maximum is below
+    ``floor``; the highest pass first.
 
     A maximum counts with what was merged into it before, so a shallow basin on the ridge between two objects joins one of them
     and does not tie the two together. Equal passes are taken in the order of the maxima's places, so the numbering of pieces and
@@ -185,17 +196,19 @@ def _merge(
     """
     height, place = _basins(group, pieces)
     a, b = (group[pairs[:, k]] for k in (0, 1))
+    lower = np.minimum(height[a], height[b])
     likely = (a != b) & (
-        saddles >= share * np.minimum(height[a], height[b])
+        (saddles >= share * lower) | (lower < floor)
     )  # maxima only rise, so no other pass can come true
     a, b, saddles = a[likely], b[likely], saddles[likely]
     low, high = np.minimum(place[a], place[b]), np.maximum(place[a], place[b])
     order = np.lexsort((high, low, -saddles))
-    parent = np.arange(len(height))
+    parent, top = list(range(len(height))), height.tolist()
     for x, y, saddle in zip(a[order].tolist(), b[order].tolist(), saddles[order].tolist(), strict=True):
         x, y = _root(parent, x), _root(parent, y)
-        if x != y and saddle >= share * min(height[x], height[y]):
-            kept, lost = (x, y) if (height[x], -place[x]) >= (height[y], -place[y]) else (y, x)
+        lower_top = min(top[x], top[y])
+        if x != y and (saddle >= share * lower_top or lower_top < floor):
+            kept, lost = (x, y) if top[x] >= top[y] else (y, x)
             parent[lost] = kept
     roots = np.array([_root(parent, k) for k in range(len(parent))], np.int64)
     return _unite(len(group), np.stack([np.arange(len(group)), _first_of(group)[roots[group]]], axis=1))
@@ -215,8 +228,8 @@ def _first_of(group: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(group, return_index=True)[1]
 
 
-def _root(parent: NDArray[np.int64], node: int) -> int:
+def _root(parent: list[int], node: int) -> int:
     while parent[node] != node:
         parent[node] = parent[parent[node]]
-        node = int(parent[node])
+        node = parent[node]
     return node

@@ -76,7 +76,7 @@ class ComponentsMethod(Method):
     def parts(self, maps: Maps, write: Box, read: Box, voxel_size: Sequence[float] | None = None) -> Parts:
         steps = spacing(voxel_size, len(check_maps(maps, self.needs)))
         known = write.grow(self._around).intersect(read)
-        mask = foreground(maps, self.config, read, read)
+        mask = foreground(maps, self.config)
         core = _opened(mask, self.config.opening, steps)[known.slices(read.start)]
         components, count = connected(core)
         grown = _grown(components, self.config.dilation, steps)[write.slices(known.start)]

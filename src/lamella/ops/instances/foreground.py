@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage as ndi
 
-from lamella.core.box import Box
 from lamella.core.config import Config
 from lamella.ops.instances.base import Maps
 
@@ -36,16 +35,14 @@ class Foreground(Config):
         return ("objects",) if self.boundaries == "none" else ("objects", "boundaries")
 
 
-def foreground(maps: Maps, config: Foreground, box: Box, read: Box) -> NDArray[np.bool_]:
-    """Whether each voxel of ``box`` is foreground, from the maps of ``read``."""
-    here = box.slices(read.start)
-    objects = maps["objects"][here]
+def foreground(maps: Maps, config: Foreground) -> NDArray[np.bool_]:
+    """Whether each voxel is foreground."""
+    objects = maps["objects"]
     if config.boundaries == "none":
         return objects > config.threshold
-    boundaries = maps["boundaries"][here]
     if config.boundaries == "soft":
-        return objects * (1 - boundaries) > config.threshold
-    return (objects > config.threshold) & (boundaries < config.boundary_threshold)
+        return objects * (1 - maps["boundaries"]) > config.threshold
+    return (objects > config.threshold) & (maps["boundaries"] < config.boundary_threshold)
 
 
 def smooth(values: NDArray[np.float32], sigma: float, spacing: Sequence[float]) -> NDArray[np.float32]:

@@ -83,7 +83,7 @@ class DistanceWatershedMethod(Method):
 
     def parts(self, maps: Maps, write: Box, read: Box, voxel_size: Sequence[float] | None = None) -> Parts:
         steps = self._steps(voxel_size, len(check_maps(maps, self.needs)))
-        mask = majority(foreground(maps, self.config, read, read), self.config.median, steps)
+        mask = majority(foreground(maps, self.config), self.config.median, steps)
         height = self._height(maps, mask, steps)
         seeds, count = seeds_of(height, mask, self.config.suppress, steps)
         flooded = watershed(-height, seeds, mask=mask) if count else seeds
@@ -95,7 +95,8 @@ class DistanceWatershedMethod(Method):
         return spacing((self.config.z_step, 1.0, 1.0), ndim)
 
     def _height(self, maps: Maps, mask: NDArray[np.bool_], steps: tuple[float, ...]) -> NDArray[np.float32]:
-        distance = smooth(distances(mask, steps), self.config.smooth, steps)
+        level = 0 if mask.all() else distances(mask, steps)  # foreground without an edge has no waist to cut
+        distance = smooth(np.broadcast_to(np.float32(level), mask.shape), self.config.smooth, steps)
         if not self.config.intensity:
             return distance
         weight = self.config.intensity
@@ -105,10 +106,10 @@ class DistanceWatershedMethod(Method):
 def distances(mask: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
     """Distance of each foreground voxel to the nearest background, whose steps along the axes are ``spacing``.
 
-    The image's edge is not background. Without any background the distance is 0.
+    The image's edge is not background. Without any background the distance is infinite.
     """
     if mask.all():
-        return np.zeros(mask.shape, np.float32)
+        return np.full(mask.shape, np.inf, np.float32)
     return edt.edt(np.ascontiguousarray(mask), anisotropy=tuple(spacing), black_border=False, parallel=1)
 
 
