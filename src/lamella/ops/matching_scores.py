@@ -215,7 +215,7 @@ class ObjectScores:
         """All figures by name; NaN where there is nothing to count."""
         tp, fp, fn = (int(n) for n in self.counts[0])
         pairs, total = self.panoptic
-        both, true, predicted = self.voxels
+        both, true, predicted = (int(n) for n in self.voxels)
         sq, rq = _share(total, pairs), _share(pairs, (2 * tp + fp + fn) / 2)
         return {
             "true": tp + fn,
@@ -252,7 +252,7 @@ def _dice(found: Compared) -> NDArray[np.float64]:
     return np.array(sides)
 
 
-def _share(part: float, whole: float) -> float:
+def _share(part: int | float, whole: int | float) -> float:
     return float(part) / float(whole) if whole else float("nan")
 
 
