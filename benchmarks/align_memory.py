@@ -5,7 +5,8 @@
 Sections are made block by block as OME-Zarr: smooth noise that repeats, moved by a few pixels from one to the next, so making them
 takes no memory either. They are aligned with the net of a shipped recipe, untrained, which takes the memory and time of a trained
 one. Each step runs in a process of its own, whose peak the system reports (``ru_maxrss``); ``idle`` is a process that has loaded
-everything and aligns nothing. ``--settings`` takes options of ``lamella align`` as YAML.
+everything and aligns nothing. ``largest`` is the side of the largest tile, in px: at the edges of a section tiles overlap on fewer
+sides, so sections of 2 x 2 tiles have none of the full size. ``--settings`` takes options of ``lamella align`` as YAML.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ def main() -> None:
         step = make if args.step == "make" else align
         step(args, Path.cwd())
         return
-    print(f"{'side':>6} {'section MiB':>12} {'tiles':>6} {'peak MiB':>9} {'above idle':>11} {'seconds':>8}")
+    print(
+        f"{'side':>6} {'section MiB':>12} {'tiles':>6} {'largest':>8} {'peak MiB':>9} {'above idle':>11} {'CPU s':>8}"
+    )
     idle = measured(args, 0)["peak"]
-    print(f"{'idle':>6} {'':>12} {'':>6} {idle:9.0f}")
+    print(f"{'idle':>6} {'':>12} {'':>6} {'':>8} {idle:9.0f}")
     for side in args.sides:
         found = measured(args, side)
         above = found["peak"] - idle
         print(
-            f"{side:6} {side**2 / 2**20:12.0f} {found['tiles']:6} {found['peak']:9.0f} {above:11.0f} {found['seconds']:8.1f}",
+            f"{side:6} {side**2 / 2**20:12.0f} {found['tiles']:6} {found['largest']:8} {found['peak']:9.0f} {above:11.0f} {found['seconds']:8.1f}",
             flush=True,
         )
 
@@ -105,14 +108,16 @@ def align(args: argparse.Namespace, folder: Path) -> None:
     normaliser = recipe.data.normaliser.build(0)
     estimator = Estimator(net, normaliser, settings.flip, settings.symmetric, settings.passes)
     estimator.prepare()
-    start = time.monotonic()
+    start = time.process_time()
     if side:
         source = open_volume(folder / "raw.zarr")
         align_volume(source, "aligned.zarr", estimator, settings, executor=Executor(workers=args.workers))
+    tiling = Tiling((side, side), settings.tile, settings.overlap)
     found = {
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
-        "seconds": time.monotonic() - start,
-        "tiles": len(Tiling((side, side), settings.tile, settings.overlap)),
+        "seconds": time.process_time() - start,
+        "tiles": len(tiling),
+        "largest": max((max(tiling.tile(i).shape) for i in range(len(tiling))), default=0),
     }
     (folder / "found.json").write_text(json.dumps(found))
 

@@ -33,6 +33,7 @@ from pydantic import AfterValidator, Field
 from lamella.blockwise.blocks import Block
 from lamella.blockwise.failure import Failure
 from lamella.blockwise.job import Job
+from lamella.blockwise.memory import return_freed_memory
 from lamella.core.config import Config, read_yaml
 from lamella.core.errors import UserError
 from lamella.core.progress import progress
@@ -357,6 +358,7 @@ class _Carrier(WorkerPlugin):
 
 def _work(name: str, block: Block) -> None:
     """Do one block; runs on a worker."""
+    return_freed_memory()
     carrier: Any = get_worker().plugins[name]
     watch = threading.Timer(carrier.timeout_s, _stop_worker, [block, carrier.timeout_s]) if carrier.timeout_s else None
     if watch:

@@ -14,12 +14,14 @@ from queue import Empty, SimpleQueue
 from lamella.blockwise.blocks import Block
 from lamella.blockwise.failure import Failure
 from lamella.blockwise.job import Job
+from lamella.blockwise.memory import return_freed_memory
 
 
 class ThreadPool:
     """Runs blocks of ``job`` in threads of this process, ``workers`` computing at once."""
 
     def __init__(self, job: Job, blocks: Sequence[Block], workers: int) -> None:
+        return_freed_memory()
         self._job, self._blocks = job, blocks
         self._tasks: SimpleQueue[int | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[int, Failure | None]] = SimpleQueue()
