@@ -129,6 +129,7 @@ def prepare(recipe: Recipe, *, parent: str | None = None, runs: str | Path = "ru
     samples = recipe.data.build(recipe.seed)
     held_out = recipe.validation.held_out(_HELD_OUT_SEED) if recipe.validation else None
     task = seeded(recipe.task.build, recipe.seed)
+    task.check(samples[0])
     loaded = origin.load(task) if origin else None
     return Training(recipe, task, samples, held_out, origin, loaded)
 

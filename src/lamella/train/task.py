@@ -49,6 +49,9 @@ class Task(ABC):
     def loss(self, sample: Any, step: int) -> dict[str, Tensor]:
         """Scalar tensors by name: ``total`` is minimised, the others are its parts and are logged beside it."""
 
+    def check(self, sample: Any) -> None:
+        """Raise UserError for data that the task cannot learn from, by one of its samples; asked before a training begins."""
+
     def sample(self, batch: Any, rng: np.random.Generator, training: bool) -> Any:
         """What the loss needs, from a collated batch on the device; without gradients and in full precision.
 

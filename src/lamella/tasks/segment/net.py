@@ -15,7 +15,7 @@ Head = Literal["objects", "boundaries", "distance"]
 HEADS: tuple[Head, ...] = ("objects", "boundaries", "distance")
 
 Image = Float[Tensor, "b c *space"]
-Maps = Float[Tensor, "b heads *space"]
+Maps = Float[Tensor, "b _ ..."]  # (b, heads, *space); smaller than the image with valid convolutions
 
 
 class SegmentNet(nn.Module):
