@@ -163,6 +163,27 @@ def test_method_checks_tell_a_true_method_from_one_that_stands_still(tmp_path):
     assert still["forward_backward"]["p50"] == pytest.approx(np.hypot(2, 2), abs=0.02)
 
 
+def test_the_method_is_run_again_within_the_part_that_was_aligned(tmp_path):
+    stack = stream(0, "part").integers(1, 256, (12, 70, 90), np.uint8)
+    source = put(tmp_path / "source.zarr", stack)
+    box = Box((0, 10, 20), (5, 60, 70))
+    (aligned,) = create_volume(str(tmp_path / "a.zarr"), box=box, dtype="uint8", meta=Meta.plain("zyx"))
+    aligned.write(box, stack[box.slices()])
+    seen = []
+
+    def still(source, target):
+        seen.append(source)
+        return np.zeros((2, *source.shape), np.float32)
+
+    evaluate_alignment(
+        Inputs(open_volume(aligned.path), source), tmp_path / "out", chunks=(16,), estimate=still, samples=4
+    )
+    pieces = {z: stack[z, 10:60, 20:70] for z in range(5)}
+    assert len(seen) == 12
+    for piece in seen:
+        assert any(np.array_equal(piece, p) for p in pieces.values())
+
+
 def test_coarse_fields_are_read_at_the_images_mip(tmp_path):
     """A linear field of shrunk sections, stored four times coarser, is the same linear field; boxes need not start at zero."""
     box = Box((5, 7, 9), (7, 7 + 37, 9 + 50))

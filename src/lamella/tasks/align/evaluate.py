@@ -166,7 +166,9 @@ def evaluate_alignment(
     sections = _score_sections(inputs, chunks, border, work.folder / "parts", executor)
     method = None
     if estimate is not None:
-        method = check_method(inputs.source or inputs.aligned, estimate, samples, chunks[len(chunks) // 2])
+        source = inputs.source or inputs.aligned
+        part = source.box.intersect(inputs.aligned.box)
+        method = check_method(source, part, estimate, samples, chunks[len(chunks) // 2])
     found = _gather(sections, chunks, method)
     _write(found, inputs, out, border)
     work.finish()

@@ -30,13 +30,13 @@ _RIM = 32  # px at the edge of those crops that are left out, because what they 
 _SEARCH = 5  # sections looked at on either side for one that holds data
 
 
-def check_method(volume: Volume, estimate: Estimate, samples: int, chunk: int) -> dict[str, Any]:
-    """Run ``estimate`` on ``samples`` pairs of neighbours of ``volume``, both ways and against an unrelated section."""
-    pairs = _sampled_pairs(volume, samples)
+def check_method(volume: Volume, part: Box, estimate: Estimate, samples: int, chunk: int) -> dict[str, Any]:
+    """Run ``estimate`` on ``samples`` pairs of neighbours in ``part`` of ``volume``, both ways and against an unrelated section."""
+    pairs = _sampled_pairs(volume, part, samples)
     rows, distances = [], Tally.empty(PIXEL_BINS)
     with progress("running the method again", len(pairs), "pairs") as meter:
         for pair in pairs:
-            row, distance = _check_pair(volume, estimate, pair, chunk)
+            row, distance = _check_pair(volume, part, estimate, pair, chunk)
             rows.append(row)
             distances += Tally.of(distance, PIXEL_BINS)
             meter.advance()
@@ -50,17 +50,17 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _sampled_pairs(volume: Volume, samples: int) -> list[tuple[int, int, int]]:
+def _sampled_pairs(volume: Volume, part: Box, samples: int) -> list[tuple[int, int, int]]:
     """(section, its predecessor, an unrelated section) at even distances through the stack, where all three hold data."""
-    first, n = volume.box.start[0], volume.box.shape[0]
+    first, n = part.start[0], part.shape[0]
     found = []
     for z in np.unique(np.linspace(1, n - 1, samples).astype(int)):
         near = [first + int(z) + k for k in sorted(range(-_SEARCH, _SEARCH + 1), key=abs)]
-        here = next((s for s in near if s > first and all(_holds_data(volume, t) for t in (s, s - 1))), None)
+        here = next((s for s in near if s > first and all(_holds_data(volume, part, t) for t in (s, s - 1))), None)
         if here is None:
             continue
         far = [first + (here - first + n // 2 + k) % n for k in sorted(range(-_SEARCH, _SEARCH + 1), key=abs)]
-        stranger = next((s for s in far if abs(s - here) > 1 and _holds_data(volume, s)), None)
+        stranger = next((s for s in far if abs(s - here) > 1 and _holds_data(volume, part, s)), None)
         if stranger is not None:
             found.append((here, here - 1, stranger))
     if not found:
@@ -71,25 +71,25 @@ def _sampled_pairs(volume: Volume, samples: int) -> list[tuple[int, int, int]]:
     return list(dict.fromkeys(found))
 
 
-def _holds_data(volume: Volume, z: int) -> bool:
-    box = _crop(volume)
-    first, n = volume.box.start[0], volume.box.shape[0]
+def _holds_data(volume: Volume, part: Box, z: int) -> bool:
+    box = _crop(part)
+    first, n = part.start[0], part.shape[0]
     return first <= z < first + n and bool(np.count_nonzero(tile_of(volume, z, box)) > 0.5 * box.size)
 
 
-def _crop(volume: Volume) -> Box:
+def _crop(part: Box) -> Box:
     """The middle of a section (y, x), at most 512 px wide."""
-    start, stop = volume.box.start[1:], volume.box.stop[1:]
+    start, stop = part.start[1:], part.stop[1:]
     side = [min(_CROP, b - a) for a, b in zip(start, stop, strict=True)]
     corner = [(a + b - n) // 2 for a, b, n in zip(start, stop, side, strict=True)]
     return Box(tuple(corner), tuple(c + n for c, n in zip(corner, side, strict=True)))
 
 
 def _check_pair(
-    volume: Volume, estimate: Estimate, pair: tuple[int, int, int], chunk: int
+    volume: Volume, part: Box, estimate: Estimate, pair: tuple[int, int, int], chunk: int
 ) -> tuple[dict[str, Any], NDArray[np.floating]]:
     """Figures of one pair, and the forward-backward error of each pixel."""
-    source, target, unrelated = (tile_of(volume, z, _crop(volume)) for z in pair)
+    source, target, unrelated = (tile_of(volume, z, _crop(part)) for z in pair)
     stranger = np.ascontiguousarray(unrelated[::-1, ::-1])
     forward, backward, to_stranger = estimate(source, target), estimate(target, source), estimate(source, stranger)
     distance = np.hypot(*(forward + _sample(backward, forward)))
