@@ -137,7 +137,8 @@ def evaluate_instances(
     refuse_masks(subjects, settings.ignored, components=settings.components)
     target = out / "scores.json"
     paths = [[layer.volume.path for layer in (s.true, s.predicted)] for s in subjects]
-    plan = {"images": paths, "settings": settings.to_dict()}
+    names = [s.name for s in subjects]
+    plan = {"images": names, "paths": paths, "ignore": settings.ignored, "components": settings.components}
     work = Unfinished.begin(target, plan, exists=target.exists(), overwrite=overwrite)
     overlaps = count_overlaps(
         subjects, work.folder / "parts", ignore=settings.ignored, components=settings.components, executor=executor
@@ -148,6 +149,7 @@ def evaluate_instances(
     edges = settings.edges or (() if baseline is None else baseline.sizes.edges)
     sizes = SizeClasses.of([image.outcome for image in images], edges)
     found = InstanceEvaluation(images, sizes, settings, baseline)
+    found.size_rows()  # a baseline of other images is refused before anything is written
     _write(found, out)
     work.finish()
     return found
