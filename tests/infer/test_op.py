@@ -86,18 +86,18 @@ def test_tiles_give_what_the_whole_gives(kind):
     np.testing.assert_allclose(build(kind, tile=16, batch=3)(x), build(kind)(x), atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("settings", [{"mirror": 3}, {"flips": True}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("kind", NETS)
 def test_blocks_equal_the_whole(kind, settings):
     op = build(kind, **settings)
-    x = image(*(12, 90, 70)[-len(op.stride) :])
+    x = image(*(10, 74, 50)[-len(op.stride) :])
     whole, atol = op(x), 2e-6 if op.dtype == torch.float32 else 5e-3
     space = Box.of(x.shape[1:])
-    for block in cover(space, [2 * s for s in op.stride], op.context, bounds=space, align=op.stride):
+    size = [32 // s * s if n > 32 else n for n, s in zip(space.shape, op.stride, strict=True)]
+    for block in cover(space, size, op.context, bounds=space, align=op.stride):
         part = op(x[(slice(None), *block.read.slices())])
-        np.testing.assert_allclose(
-            part[(slice(None), *block.inside)], whole[(slice(None), *block.write.slices())], atol=atol
-        )
+        there = whole[(slice(None), *block.write.slices())]
+        np.testing.assert_allclose(part[(slice(None), *block.inside)], there, atol=atol)
 
 
 @pytest.mark.parametrize("overlap", [0, 8, 16])

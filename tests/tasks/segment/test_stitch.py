@@ -44,7 +44,7 @@ def random_maps(seed, shape):
     return np.stack([objects, 0.3 * distance, distance]).astype(np.float32)
 
 
-def stitched(folder: Path, maps, maker, size, kept=0):
+def stitched(folder: Path, maps, maker, size):
     meta = Meta.plain("czyx")
     image = create_volume(folder / "maps.zarr", box=Box.of(maps.shape), dtype="float32", meta=meta)[0]
     image.write(image.box, maps)
@@ -58,7 +58,7 @@ def stitched(folder: Path, maps, maker, size, kept=0):
     tables = folder / "tables"
     tables.mkdir()
     pieces = Target(scratch)
-    job = PiecesJob(source, Shown(), maker, pieces, tables, None, kept)
+    job = PiecesJob(source, Shown(), maker, pieces, tables, None)
     run(job, blocks, label="pieces", executor=Executor(workers=1))
     joined = join(maker.method, blocks, pieces, tables, folder / "objects.npz")
     again = join(maker.method, blocks, pieces, tables, folder / "objects.npz")

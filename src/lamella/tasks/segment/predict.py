@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -204,8 +203,7 @@ class SmallImages:
         paths, facts = prediction.paths(item), files.with_facts(prediction.facts, item)
         files.write_labels(item, paths, labels, facts)
         if prediction.settings.maps:
-            names = prediction.segmenter.names
-            files.write_maps(item, paths, maps[: len(names)], names, facts)
+            files.write_maps(item, paths, maps, prediction.segmenter.map_names, facts)
         if prediction.settings.plot:
             write_preview(paths.preview, preview_whole(image, labels))
         write_json(self.rows / f"{block.index}.json", prediction.record(item, int(labels.max(initial=0))))
@@ -223,9 +221,12 @@ def _do_large(items: Sequence[Item], prediction: Prediction, rows: Path, work: U
     for k, item in enumerate(items):
         if prediction.is_small(item) or (rows / f"{k}.json").exists():
             continue
-        work_on = partial(_large, k, item, prediction, work, crew)
-        done = attempt(work_on, item.path, prediction.settings.skip_bad)
-        row = {"problem": done} if isinstance(done, str) else prediction.record(item, done)
+        try:
+            row = prediction.record(item, _large(k, item, prediction, work, crew))
+        except UserError as error:
+            if not (prediction.settings.skip_bad and item.path in str(error)):
+                raise
+            row = {"problem": str(error)}
         write_json(rows / f"{k}.json", row)
 
 

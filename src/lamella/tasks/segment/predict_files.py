@@ -99,53 +99,70 @@ def label_dtype(count: int, kind: Format, path: str) -> np.dtype[Any]:
     return np.dtype("uint32")
 
 
-def create_labels(item: Item, paths: Paths, dtype: np.dtype[Any], facts: dict[str, Any]) -> Volume:
-    """An empty volume for the instances of ``item``, which keeps its axes but channels, places and voxel sizes."""
-    keep = [k for k, axis in enumerate(item.volume.meta.axes) if axis != "c"]
-    return _create(item, paths.labels, paths.format, keep, dtype, facts)
+Block = tuple[int, ...] | None  # the blocks (z, y, x) that a volume is filled in, which no chunk may cross
 
 
-def create_maps(item: Item, path: str, kind: Format, names: tuple[str, ...], facts: dict[str, Any]) -> Volume:
-    """An empty float32 volume for the maps ``names``, its channels."""
-    keep = [k for k, axis in enumerate(item.volume.meta.axes) if axis != "c"]
-    return _create(item, path, kind, keep, np.dtype("float32"), facts, names)
+def create_labels(item: Item, paths: Paths, dtype: np.dtype[Any], facts: dict[str, Any], block: Block = None) -> Volume:
+    """An empty volume for the instances of ``item``, which keeps its axes but channels, its places and voxel sizes."""
+    meta, start, stop = _without_channels(item)
+    described = replace(meta, channel_names=(), provenance=facts)
+    return _create(paths.labels, paths.format, Box(start, stop), described, dtype, block)
 
 
-def _create(
-    item: Item,
-    path: str,
-    kind: Format,
-    keep: list[int],
-    dtype: np.dtype[Any],
-    facts: dict[str, Any],
-    names: tuple[str, ...] = (),
+def create_maps(
+    item: Item, path: str, kind: Format, names: tuple[str, ...], facts: dict[str, Any], block: Block = None
 ) -> Volume:
-    box, meta = item.volume.box, item.volume.meta
-    start, stop = ([v[k] for k in keep] for v in (box.start, box.stop))
-    axes = [meta.axes[k] for k in keep]
-    sizes, units = [meta.voxel_size[k] for k in keep], [meta.units[k] for k in keep]
-    moved = [meta.translation[k] for k in keep] if meta.translation else []
-    if names:
-        at = axes.index("t") + 1 if "t" in axes else 0
-        for values, value in ((start, 0), (stop, len(names)), (axes, "c"), (sizes, 1.0), (units, "")):
-            values.insert(at, value)  # type: ignore[arg-type]
-        if moved:
-            moved.insert(at, 0.0)
-    described = Meta(tuple(axes), tuple(sizes), tuple(units), names, meta.name, tuple(moved), facts)
-    shape = tuple(b - a for a, b in zip(start, stop, strict=True))
-    chunk = tuple(
-        min(n, _CHUNK if a in "yx" else _thickness(axes, shape) if a == "z" else n if a == "c" else 1)
-        for a, n in zip(axes, shape, strict=True)
+    """An empty float32 volume for the maps ``names``, its channels."""
+    meta, start, stop = _without_channels(item)
+    at = 1 if "t" in meta.axes else 0
+
+    def add(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+        return (*values[:at], value, *values[at:])
+
+    described = Meta(
+        axes=add(meta.axes, "c"),
+        voxel_size=add(meta.voxel_size, 1.0),
+        units=add(meta.units, ""),
+        channel_names=names,
+        name=meta.name,
+        translation=add(meta.translation, 0.0) if meta.translation else (),
+        provenance=facts,
     )
+    return _create(path, kind, Box(add(start, 0), add(stop, len(names))), described, np.dtype("float32"), block)
+
+
+def _without_channels(item: Item) -> tuple[Meta, tuple[int, ...], tuple[int, ...]]:
+    """Metadata, start and stop of an image without its axis c."""
+    box, meta = item.volume.box, item.volume.meta
+    keep = [k for k, axis in enumerate(meta.axes) if axis != "c"]
+
+    def kept(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[k] for k in keep) if values else ()
+
+    plain = replace(
+        meta,
+        axes=kept(meta.axes),
+        voxel_size=kept(meta.voxel_size),
+        units=kept(meta.units),
+        translation=kept(meta.translation),
+    )
+    return plain, kept(box.start), kept(box.stop)
+
+
+def _create(path: str, kind: Format, box: Box, meta: Meta, dtype: np.dtype[Any], block: Block) -> Volume:
+    sides = dict(zip("zyx", block or (1, _CHUNK, _CHUNK), strict=True))
+    whole = {"c": box.shape[meta.axes.index("c")]} if "c" in meta.axes else {}
+    sizes = {axis: _divisor(n, _CHUNK if axis in "yx" else 8) for axis, n in sides.items()} | whole
+    chunk = tuple(min(n, sizes.get(axis, 1)) for axis, n in zip(meta.axes, box.shape, strict=True))
     target = str(Path(path).with_suffix("") / "*.png") if kind == "png" else path
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    full = Box(tuple(start), tuple(stop))
-    return create_volume(target, box=full, dtype=dtype, meta=described, chunk=chunk, overwrite=True)[0]
+    return create_volume(target, box=box, dtype=dtype, meta=meta, chunk=chunk, overwrite=True)[0]
 
 
-def _thickness(axes: list[str], shape: tuple[int, ...]) -> int:
-    """Sections per chunk: a quarter of a megavoxel each."""
-    return max(1, (1 << 20) // (_CHUNK * _CHUNK)) if shape[axes.index("z")] > 1 else 1
+def _divisor(size: int, most: int) -> int:
+    """The largest divisor of ``size`` that is at most ``most``, if it is not much smaller; otherwise ``size``."""
+    found = max(n for n in range(1, min(size, most) + 1) if size % n == 0)
+    return found if 4 * found >= min(size, most) else size
 
 
 def write_picture(path: str | Path, array: NDArray[Any]) -> None:

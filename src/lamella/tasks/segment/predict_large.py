@@ -61,7 +61,8 @@ class Large:
         """All stages; the number of objects."""
         made = [self._pieces(k, part, crew) for k, part in enumerate(self.item.parts)]
         count = max(joined.count for _, _, joined in made)
-        out = self._labels_volume(files.label_dtype(count, self.paths.format, self.paths.labels))
+        dtype = files.label_dtype(count, self.paths.format, self.paths.labels)
+        out = self._labels_volume(dtype, made[0][1])
         for k, (pieces, cut, joined) in enumerate(made):
             job = RenderJob(pieces, cut, joined, Target(out, self.time(k)))
             blocks = cover(cut.box, self._render_size(cut, out), bounds=cut.box)
@@ -73,18 +74,21 @@ class Large:
         """Stages 1 and 2 of time point ``k``: the pieces, the blocks they lie in, and which are one object."""
         maker, op = self.segmenter.maker(part, flat=self.flat), self.segmenter.op(part)
         source, through = part, op
-        kept = Target(self._maps_volume(maker), self.time(k)) if self.maps or not maker.flat else None
-        if not maker.flat:
-            assert kept is not None
-            predict_maps(part, op, kept, size=self._maps_size(op), executor=crew, ledger=self._ledger("maps", k))
+        kept: Target | None = None
+        if maker.flat:
+            blocks = blocks_of(part, op, self.size, maker.context)
+            kept = Target(self._maps_volume(maker, blocks), self.time(k)) if self.maps else None
+        else:
+            size = self._maps_size(op)
+            kept = Target(self._maps_volume(maker, blocks_of(part, op, size)), self.time(k))
+            predict_maps(part, op, kept, size=size, executor=crew, ledger=self._ledger("maps", k))
             source, through = Part(kept.volume, Box.of(part.box.shape), kept.time), Stored()
-        size = self.size if maker.flat else _DEEP
-        blocks = blocks_of(source, through, size, maker.context)
+            blocks = blocks_of(source, through, self._deep, maker.context)
         pieces = Target(self._volume(f"pieces-{k}", Box.of(part.box.shape), "zyx", "int32", blocks.size))
         tables = self.scratch / f"tables-{k}"
         tables.mkdir(exist_ok=True)
         wanted = kept if maker.flat else None
-        job = PiecesJob(source, through, maker, pieces, tables, wanted, len(self.segmenter.names))
+        job = PiecesJob(source, through, maker, pieces, tables, wanted)
         run(job, blocks, label="making instances", ledger=self._ledger("pieces", k), executor=crew)
         return pieces, blocks, join(maker.method, blocks, pieces, tables, self.scratch / f"objects-{k}.npz")
 
@@ -95,25 +99,32 @@ class Large:
         z, y, x = (max(n, 2 * c) for n, c in zip(self.size, op.context, strict=True))
         return z, y, x
 
-    def _maps_volume(self, maker: Maker) -> Volume:
+    @property
+    def _deep(self) -> tuple[int, ...]:
+        """Blocks in which the instances of volumes are made, no larger than was asked for."""
+        return tuple(min(d, n) for d, n in zip(_DEEP, (max(self.size),) * 3, strict=True))
+
+    def _maps_volume(self, maker: Maker, blocks: Cover) -> Volume:
         """Where the maps go: to their place, or on the way, if the format cannot hold them block by block or nobody wants them."""
         names = maker.names
-        if self.maps and self.paths.format != "png" and names == self.segmenter.names:
+        if self.maps and self.paths.format != "png":
             return self._once(
                 "maps",
                 self.paths.maps,
-                lambda: files.create_maps(self.item, self.paths.maps, self.paths.format, names, self._facts),
+                lambda: files.create_maps(
+                    self.item, self.paths.maps, self.paths.format, names, self._facts, blocks.size
+                ),
             )
         path = str(self.scratch / "maps.ome.zarr")
-        return self._once("maps", path, lambda: files.create_maps(self.item, path, "ome-zarr", names, {}))
+        return self._once("maps", path, lambda: files.create_maps(self.item, path, "ome-zarr", names, {}, blocks.size))
 
-    def _labels_volume(self, dtype: np.dtype[Any]) -> Volume:
+    def _labels_volume(self, dtype: np.dtype[Any], cut: Cover) -> Volume:
         if files.is_picture(self.item, self.paths.format):
             path = str(self.scratch / "labels.ome.zarr")
             scratch = files.Paths("ome-zarr", path, "", Path())
-            return self._once("labels", path, lambda: files.create_labels(self.item, scratch, dtype, {}))
+            return self._once("labels", path, lambda: files.create_labels(self.item, scratch, dtype, {}, cut.size))
         return self._once(
-            "labels", self.labels_path, lambda: files.create_labels(self.item, self.paths, dtype, self._facts)
+            "labels", self.labels_path, lambda: files.create_labels(self.item, self.paths, dtype, self._facts, cut.size)
         )
 
     @property
@@ -126,17 +137,13 @@ class Large:
 
     def _export(self, labels: Volume) -> None:
         """What is written at once, from what was filled block by block."""
-        names = self.segmenter.names
         if files.is_picture(self.item, self.paths.format):
             files.write_picture(self.paths.labels, labels.read(labels.box))
-        stored = self.scratch / "maps.ome.zarr"
-        if not (self.maps and stored.exists()):
-            return
-        found = open_volume(stored)
-        part = Part(found, Box.of(self.item.shape))
-        for k, name in enumerate(names):
-            one = Part(found, part.box, None, (k,))
-            files.write_grey(Path(self.paths.maps), name, one.read(part.box)[0])
+        if self.maps and self.paths.format == "png":
+            found = open_volume(self.scratch / "maps.ome.zarr")
+            whole = Box.of(self.item.shape)
+            for k, name in enumerate(found.meta.channel_names):
+                files.write_grey(Path(self.paths.maps), name, Part(found, whole, None, (k,)).read(whole)[0])
 
     def _render_size(self, cut: Cover, out: Volume) -> tuple[int, ...]:
         """Blocks of the output: those of the pieces, or whole sections where a file holds one."""

@@ -45,6 +45,11 @@ class Segmenter:
         return tuple(self.net.heads)
 
     @property
+    def map_names(self) -> tuple[str, ...]:
+        """All that instances are made of: the maps of the net, and the image if the method wants it."""
+        return (*self.names, IMAGE) if IMAGE in self.method.needs else self.names
+
+    @property
     def takes_whole(self) -> bool:
         """Whether an image must go through the net at once, as it is resized."""
         return isinstance(self.trim, Resize)
@@ -95,8 +100,7 @@ class Segmenter:
     def maker(self, part: Part, *, flat: bool) -> Maker:
         """How instances of this image are made: of each section by itself if ``flat`` or if there is but one."""
         flat = self.net.ndim == 2 and (flat or part.box.shape[0] == 1)
-        names = (*self.names, IMAGE) if IMAGE in self.method.needs else self.names
-        return Maker(self.method, names, self._spacing(part, 2 if flat else 3), flat)
+        return Maker(self.method, self.map_names, self._spacing(part, 2 if flat else 3), flat)
 
     def _spacing(self, part: Part, ndim: int) -> tuple[float, ...] | None:
         """The voxel size that the net was trained with; through the sections of a 2D net, that of the image."""

@@ -78,7 +78,7 @@ def _at(z: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class PiecesJob:
-    """Stage 1. ``maps`` is where the maps named ``kept`` go too, if they are wanted."""
+    """Stage 1. ``maps`` is where the maps go too, if they are wanted."""
 
     source: Part
     op: SpaceOp
@@ -86,7 +86,6 @@ class PiecesJob:
     pieces: Target
     tables: Path
     maps: Target | None
-    kept: int
 
     def identity(self) -> dict[str, Any]:
         return {"source": self.source.volume.path, "time": self.source.time, "op": self.op.identity()}
@@ -98,7 +97,7 @@ class PiecesJob:
         maps = self.op(data)
         seen = block.write.grow(self.maker.context).intersect(block.read)
         parts = self.maker.parts(maps[(slice(None), *seen.slices(block.read.start))], block.write, seen)
-        return (maps[(slice(self.kept), *block.inside)] if self.maps is not None else None), parts
+        return (maps[(slice(None), *block.inside)] if self.maps is not None else None), parts
 
     def write(self, block: Block, result: tuple[Maps | None, Parts]) -> None:
         maps, parts = result
