@@ -80,6 +80,13 @@ def test_killed_run_goes_on_as_if_it_had_not_been(whole, tmp_path):
     assert rows(run) == rows(whole[0])
 
 
+def test_signals_mean_afterwards_what_they_meant_before(tmp_path):
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(kind) for kind in kinds]
+    train(tmp_path, "short", steps=1, panels_every=0)
+    assert [signal.getsignal(kind) for kind in kinds] == before
+
+
 def test_killed_before_the_first_checkpoint_starts_again(whole, tmp_path):
     run = RunFolder.create("early", {}, runs=tmp_path)
     run.metrics.append(3, {"train/total": 1.0})

@@ -29,7 +29,7 @@ from lamella.train.checkpoints import read_checkpoint
 from lamella.train.config import TrainerConfig, accelerator, is_first_process
 from lamella.train.journal import Journal
 from lamella.train.learner import Learner
-from lamella.train.limits import Limits
+from lamella.train.limits import Limits, keeping_handlers
 from lamella.train.steps import Judge, Steps, WholeFiles
 from lamella.train.task import Task
 from lamella.train.validation import Validation
@@ -141,7 +141,7 @@ def _trainer(run: RunFolder, config: TrainerConfig, steps: Steps, kind: str, dev
 
 
 def _fit(trainer: Trainer, learner: Learner, checkpoint: Path | None) -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), keeping_handlers():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning's use of PyTorch
         try:

@@ -14,6 +14,21 @@ from lamella.train.config import TrainerConfig
 from lamella.train.monitor import Follower
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Put the handlers of signals back at the end, which Lightning and ``Interrupt`` do in the wrong order of each other."""
+    before = {kind: signal.getsignal(kind) for kind in _SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+
 class Interrupt:
     """Whether the user (Ctrl-C) or the cluster (SIGTERM) has asked to stop; a second Ctrl-C stops at once."""
 
@@ -26,8 +41,7 @@ class Interrupt:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        kinds = (signal.SIGINT, signal.SIGTERM)
-        before = {kind: signal.signal(kind, self._note) for kind in kinds}
+        before = {kind: signal.signal(kind, self._note) for kind in _SIGNALS}
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing.synchronize import Event
@@ -16,6 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _stop: Event | None = None
+_busy = threading.Lock()
 
 
 def each(function: Callable[[T], R], items: Sequence[T], jobs: int, log: Path) -> Iterator[R]:
@@ -31,7 +33,7 @@ def each(function: Callable[[T], R], items: Sequence[T], jobs: int, log: Path) -
     workers = min(jobs, len(items))
     with ProcessPoolExecutor(workers, context, _begin, (stop, str(log), workers)) as pool:
         try:
-            for future in as_completed([pool.submit(function, item) for item in items]):
+            for future in as_completed([pool.submit(_do, function, item) for item in items]):
                 yield future.result()
         except BaseException:
             stop.set()
@@ -55,11 +57,26 @@ def say(line: str) -> None:
     print(line, file=sys.__stderr__ if is_worker() else sys.stderr, flush=True)
 
 
+def _do(function: Callable[[T], R], item: T) -> R:
+    with _busy:
+        return function(item)
+
+
 def _begin(stop: Any, log: str, workers: int) -> None:
     global _stop  # noqa: PLW0603 one for each process, set when it begins
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides
     sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115 open as long as the process lives
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def _end_with_parent() -> None:
+    """A pool whose command was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    with _busy:  # what is at work sees that it is abandoned, and ends in good order
+        os._exit(1)

@@ -89,7 +89,8 @@ def suggest(rates: NDArray[np.float64], losses: NDArray[np.float64], width: floa
             f"the loss does not fall at any of {len(rates)} rates from {rates.min(initial=math.inf):.2g} on; lower --low, or let "
             "the rate rise more slowly with --ramp-steps"
         )
-    slopes = np.gradient(smoothed, np.log(rates))[: lowest + 1]
+    reached = np.minimum.accumulate(smoothed)  # coming back from a bump is no progress
+    slopes = np.gradient(reached, np.log(rates))[: lowest + 1]
     steepest = int(np.argmin(slopes))
     still_falling = lowest >= len(losses) - 1 - width
     return Ramp(rates, losses, smoothed, float(rates[steepest]), float(rates[lowest]), bool(still_falling))

@@ -25,6 +25,10 @@ DIVERGED = "diverged"
 INTERRUPTED = "interrupted"
 
 
+class NoSuchMetric(UserError):
+    """The runs have no column of this name."""
+
+
 @dataclass(frozen=True)
 class Result:
     """How a trial went. ``value`` is the best of the metric, ``step`` when it was reached; a diverged trial has the worst value."""
@@ -114,7 +118,7 @@ class Trial:
             return self.goal.worst, 0
         if not found and self.run.provenance().get("reason") == "finished":
             there = ", ".join(self.run.metrics.curves())
-            raise UserError(f"the trials measure no {self.goal.metric!r}; choose a --metric among {there}")
+            raise NoSuchMetric(f"the trials measure no {self.goal.metric!r}; choose a --metric among {there}")
         _, step, value = min(found, default=(0, 0, math.nan))
         return value, int(step)
 
