@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from lamella.infer import InferSettings, NetOp
 from lamella.io import open_volume
-from lamella.ops.instances import Basins
+from lamella.ops.instances import Basins, Method
 from lamella.ops.matching import Overlaps
 from lamella.ops.matching_scores import ObjectScores, compare, match
 from lamella.recipe.find import load_recipe
@@ -55,7 +55,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=2800, help="steps that fit into the CPU time on this machine")
     parser.add_argument("--cpu-seconds", type=float, default=540)
-    parser.add_argument("--all", action="store_true", help="train on all of train, choose thresholds on all of val")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="train on all of train, choose thresholds on all of val, and score all of test too",
+    )
     parser.add_argument("--flips", action="store_true", help="average maps over four mirrored copies")
     parser.add_argument("change", nargs="*", help="changes of the recipe, KEY=VALUE")
     args = parser.parse_args()
@@ -97,7 +101,17 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "chosen": chosen.to_dict(),
         "sizes": SizeClasses.of(outcomes(pairs)).beside(SizeClasses.of(outcomes(otsu))),
         "otsu": figures(otsu),
+        **({"whole_test": whole_test(args, maps, method)} if args.all else {}),
     }
+
+
+def whole_test(
+    args: argparse.Namespace, maps: Callable[[NDArray[Any]], Maps], method: Method
+) -> dict[str, dict[str, float]]:
+    """Figures of all images of the folder ``test``, of the method and of Otsu."""
+    test = list(images(args, "whole test"))
+    found = figures([(labels, method(maps(image))) for _, image, labels in test])
+    return {"found": found, "otsu": figures([(labels, otsu_instances(image)) for _, image, labels in test])}
 
 
 def trained(args: argparse.Namespace, name: str, seed: int) -> float:
@@ -116,9 +130,9 @@ def trained(args: argparse.Namespace, name: str, seed: int) -> float:
 
 def images(args: argparse.Namespace, part: str) -> Iterable[tuple[str, NDArray[Any], NDArray[Any]]]:
     """Name, image and labels of each image of a part, in order of their names."""
-    names = json.loads((args.data / "bench_split.json").read_text())[part]
-    if args.all and part == "val":
-        names = [p.stem for p in (args.data / "val" / "images").iterdir()]
+    names = json.loads((args.data / "bench_split.json").read_text()).get(part)
+    if names is None or (args.all and part == "val"):
+        names = [p.stem for p in (args.data / part.removeprefix("whole ") / "images").iterdir()]
     for name in sorted(names):
         folder = next(f for f in ("train", "val", "test") if (args.data / f / "images" / f"{name}.tif").exists())
         yield (name, *(read(args.data / folder / kind / f"{name}.tif") for kind in ("images", "masks")))
@@ -196,6 +210,8 @@ def tell(rows: Sequence[Mapping[str, Any]]) -> None:
     print("otsu   " + "".join(f"{rows[0]['otsu'][name]:20.4f}" for name in SHOWN))
     for row in rows:
         print(f"seed {row['seed']}, chosen {row['chosen']}")
+        for who, scores in row.get("whole_test", {}).items():
+            print(f"  all of test, {who:6s}" + "".join(f"{name} {scores[name]:.4f}  " for name in SHOWN))
         for size in row["sizes"]:
             print(
                 f"  {size['area']:>14s} px: {size['true']:4d} objects, AP50 {size['AP']:.3f}, Otsu {size['baseline AP']:.3f}"
