@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _VERBS = {
     "demo": (
         "lamella.cli.demo:demo",
-        "Train, align and score a synthetic stack (or a folder of yours), with a report.",
+        "Show a task from beginning to end on synthetic images (or on yours), with a report.",
     ),
     "info": ("lamella.cli.info:info", "Print what a volume, archive or folder holds."),
     "convert": ("lamella.cli.convert:convert", "Copy a volume into another format, with mips."),
@@ -42,6 +42,12 @@ _GROUPS = {
             "stacks": ("lamella.cli.prep:stacks", "Sample random stacks of consecutive sections."),
             "combine": ("lamella.cli.prep:combine", "Join several stack archives in one."),
             "meta": ("lamella.cli.prep:meta", "Make or check the table of a folder of frames."),
+            "run": ("lamella.cli.prep_frames:run", "Do all the preprocessing of frames that a config names."),
+            "shading": ("lamella.cli.prep_frames:shading", "Measure how unevenly each channel is lit."),
+            "resize": ("lamella.cli.prep_frames:resize", "Keep the factors by which images are resized."),
+            "masks": ("lamella.cli.prep_frames:masks", "Find where the specimen is; border weight maps."),
+            "statistics": ("lamella.cli.prep_frames:statistics", "Measure intensities for normalisation."),
+            "tiles": ("lamella.cli.prep_frames:tiles", "Choose tiles, and cut them into an archive."),
         },
     ),
     "tune": (
