@@ -90,7 +90,7 @@ class ConvBlock(nn.Module):
         y = self.layers(x)
         if self.shortcut is None:
             return y
-        return y + cropped(self.shortcut(x), self.trimmed, tuple(y.shape[2:]))
+        return added(y, cropped(self.shortcut(x), self.trimmed, tuple(y.shape[2:])))
 
 
 def trim(kernels: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
@@ -221,6 +221,11 @@ def cropped(x: Maps, start: Sequence[int], shape: Sequence[int] | None = None) -
     return x
 
 
+def added(x: Maps, y: Maps) -> Maps:
+    """``x + y``, in the memory of ``x`` (which its maker needs no more) where no gradient is asked for."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
 def per_axis(value: Size, ndim: int, name: str) -> tuple[int, ...]:
     """A number for every axis, at least 1."""
     values = (value,) * ndim if isinstance(value, int) else tuple(value)
@@ -241,7 +246,7 @@ def _refuse(space: tuple[int, ...], stride: tuple[int, ...]) -> NoReturn:
 
 
 def fuse(net: nn.Module) -> nn.Module:
-    """Put each batch norm that follows a convolution directly into its weights, in place; for evaluation only."""
+    """Put each batch norm that follows a convolution into its weights, and let activations reuse memory; for evaluation only."""
     for module in net.modules():
         if isinstance(module, nn.Sequential):
             _fuse_pairs(module)
@@ -260,6 +265,11 @@ def lower(net: nn.Module, dtype: torch.dtype) -> nn.Module:
 def _fuse_pairs(layers: nn.Sequential) -> None:
     for at in range(len(layers) - 1):
         conv, norm = layers[at], layers[at + 1]
-        if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+        if not isinstance(conv, nn.Conv2d | nn.Conv3d):
+            continue
+        if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
             layers[at] = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
             layers[at + 1] = nn.Identity()
+        following = next((layer for layer in layers[at + 1 :] if not isinstance(layer, nn.Identity)), None)
+        if isinstance(following, nn.ReLU | nn.LeakyReLU | nn.ELU | nn.SiLU):
+            following.inplace = True

@@ -34,6 +34,7 @@ from lamella.nets.blocks import (
     Size,
     Upsample,
     Upsampling,
+    added,
     check_space,
     cropped,
     fold,
@@ -196,7 +197,7 @@ class UNet(nn.Module):
         return x
 
     def _join(self, skip: Maps, x: Maps) -> Maps:
-        return torch.cat([skip, x], 1) if self.config.skip == "concat" else skip + x
+        return torch.cat([skip, x], 1) if self.config.skip == "concat" else added(x, skip)
 
     def _trimmings(self) -> tuple[list[Place], list[Place], Place]:
         """What valid convolutions cost. For each level, in its cells: what to leave out before pooling, so that pooling keeps
