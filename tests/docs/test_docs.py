@@ -27,6 +27,7 @@ from lamella.data.labelled import LabelledData
 from lamella.data.stacks import StacksData
 from lamella.io import create_volume, open_volume
 from lamella.recipe.demo_report import COMMANDS
+from lamella.recipe.demo_segment_report import COMMANDS as SEGMENT_COMMANDS
 from lamella.recipe.recipe import Recipe
 from lamella.tasks.align.specimen import SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.store import write_specimen
@@ -64,6 +65,7 @@ TINY_CELLS = [
     "trainer.precision='32'",
 ]
 ADDED = {
+    ("demo", "segment"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
     ("train", "segment"): TINY_CELLS,
     ("train",): TINY,
@@ -73,6 +75,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "align.md": ["sections", "defects.ome.zarr"],
     "conventions.md": ["aligned.ome.zarr", "aligned.fields.ome.zarr"],
     "convert.md": ["sections"],
+    "instances.md": ["cells"],
     "labelled-data.md": ["cells", "pairs"],
     "runs.md": ["stacks.h5"],
     "training-data.md": ["sections", "raw.ome.zarr"],
@@ -269,7 +272,8 @@ def flags_of(words: list[str]) -> set[str]:
 def test_examples_of_the_help_and_of_the_demonstration_are_commands(beside_a_cluster):
     found = [_VERBS, *(verbs for _, verbs in _GROUPS.values())]
     targets = [target for verbs in found for target, _ in verbs.values() if is_there(target)]
-    shown = [line for target in targets for line in _examples(target).splitlines()] + COMMANDS.splitlines()
+    shown = [line for target in targets for line in _examples(target).splitlines()]
+    shown += [*COMMANDS.splitlines(), *SEGMENT_COMMANDS.splitlines()]
     commands = [shlex.split(line, comments=True) for line in shown if line.startswith("lamella ")]
     assert len(commands) > 2 * len(targets)
     for words in commands:

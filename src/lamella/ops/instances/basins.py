@@ -31,7 +31,7 @@ class Basins(Foreground):
     kind: Literal["basins"] = "basins"
     smooth: float = Field(1.0, ge=0)
     """Standard deviation, in units of the smallest voxel side, by which the distance map is smoothed first; 0: not at all."""
-    merge: float = Field(0.8, gt=0)
+    merge: float = Field(0.7, gt=0)
     """Two maxima are one object if the pass between them reaches this share of the lower; above 1 never."""
 
     def build(self) -> BasinsMethod:
