@@ -15,41 +15,38 @@ OUT/report.html          all of it on one page
 from __future__ import annotations
 
 import json
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lamella.core.box import Box
 from lamella.core.errors import UserError
-from lamella.core.files import write_json
 from lamella.core.volume import Volume
 from lamella.io import open_volume
 from lamella.recipe.demo_settings import DemoSettings
+from lamella.recipe.demonstration import RUN, Demonstration
 from lamella.recipe.find import load_recipe
 from lamella.recipe.recipe import Recipe
-from lamella.runs import RunFolder
 from lamella.tasks.align.evaluate import Evaluation, Inputs, evaluate_alignment
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.specimen import SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.store import SpecimenFiles, write_specimen
 from lamella.tasks.align.volume import align_volume, fields_path
 
-_RUN = "demo"
 _CHUNKS = (12, 32, 64)
 _SAMPLES = 3  # pairs on which the net is tried again, both ways and against unrelated sections
 
 
-@dataclass
-class Demo:
-    """Where a demonstration keeps its parts, and what of it is done (seconds per step)."""
+class Demo(Demonstration):
+    """Where a demonstration of aligning keeps its parts."""
 
-    out: Path
-    settings: DemoSettings
-    seconds: dict[str, float] = field(default_factory=dict)
+    task = "align"
+    made = (
+        "specimen",
+        "scores",
+        "aligned.ome.zarr",
+        "aligned.fields.ome.zarr",
+        ".aligned.ome.zarr.unfinished",
+    )
 
     @property
     def specimen(self) -> SpecimenFiles | None:
@@ -63,26 +60,9 @@ class Demo:
     def aligned(self) -> str:
         return str(self.out / "aligned.ome.zarr")
 
-    @property
-    def run(self) -> RunFolder:
-        return RunFolder(self.out / "runs" / _RUN)
-
-    @property
-    def report(self) -> Path:
-        return self.out / "report.html"
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[bool]:
-        """Do a step unless it is done; yields whether to. Its end is noted on disk."""
-        start = time.monotonic()
-        todo = name not in self.seconds
-        yield todo
-        if todo:
-            self.seconds[name] = round(time.monotonic() - start, 1)
-            self.save()
-
-    def save(self) -> None:
-        write_json(self.out / "demo.json", {"settings": self.settings.to_dict(), "seconds": self.seconds})
+    def check(self) -> None:
+        if self.settings.data is not None:
+            _part(open_volume(self.settings.data), self.settings)
 
     def inputs(self) -> Inputs:
         truth = open_volume(self.specimen.truth) if self.specimen else None
@@ -94,7 +74,8 @@ def run_demo(out: Path, settings: DemoSettings, *, overwrite: bool = False) -> t
     """Do all steps and write the report; returns where everything is, and the scores."""
     from lamella.recipe.demo_report import write_demo_report
 
-    demo = _begin(out, settings, overwrite)
+    demo = Demo(out, settings)
+    demo.begin(overwrite=overwrite)
     if settings.data is None:
         with demo.step("specimen") as todo:
             if todo:
@@ -110,42 +91,6 @@ def run_demo(out: Path, settings: DemoSettings, *, overwrite: bool = False) -> t
         found = _evaluate(demo)
     write_demo_report(demo, found)
     return demo, found
-
-
-def _begin(out: Path, settings: DemoSettings, overwrite: bool) -> Demo:
-    """A new demonstration, or one to go on with; refuses a folder that holds anything else."""
-    record = out / "demo.json"
-    if out.exists() and any(out.iterdir()) and not record.exists():
-        raise UserError(f"output {out} exists and is no demonstration; choose another --out")
-    if record.exists():
-        known = json.loads(record.read_text())
-        same = known["settings"] == settings.to_dict()
-        if not overwrite and (not same or (out / "report.html").exists()):
-            why = "exists already" if same else "was begun with other settings"
-            raise UserError(f"output {out} {why}; choose another --out, or replace it with --overwrite")
-        if not overwrite:
-            return Demo(out, settings, known["seconds"])
-        _remove(out)
-    if settings.data is not None:
-        _part(open_volume(settings.data), settings)
-    demo = Demo(out, settings)
-    demo.save()
-    return demo
-
-
-def _remove(out: Path) -> None:
-    """Remove what a demonstration made, and nothing else; its record goes last."""
-    for name in (
-        "specimen",
-        "runs",
-        "scores",
-        "aligned.ome.zarr",
-        "aligned.fields.ome.zarr",
-        ".aligned.ome.zarr.unfinished",
-    ):
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / "report.html").unlink(missing_ok=True)
-    (out / "demo.json").unlink()
 
 
 def _specimen_config(settings: DemoSettings) -> SpecimenConfig:
@@ -192,7 +137,7 @@ def demo_recipe(demo: Demo, box: Box) -> Recipe:
 def _train(demo: Demo, box: Box) -> None:
     from lamella.recipe.train import train
 
-    _, outcome = train(demo_recipe(demo, box), _RUN, runs=demo.run.path.parent, resume=True)
+    _, outcome = train(demo_recipe(demo, box), RUN, runs=demo.run.path.parent, resume=True)
     if outcome.interrupted:
         raise KeyboardInterrupt
 

@@ -8,13 +8,18 @@ from lamella.core.config import Config
 
 
 class DemoSettings(Config):
-    """Size of the demonstration. Left alone, it takes less than six minutes on two cores."""
+    """Size of the demonstration. Left alone, it takes less than six minutes on two cores, four for segment."""
 
-    data: str | None = Field(None, description="real sections to use instead of synthetic ones: a folder or any volume")
-    sections: int | None = Field(None, ge=2, description="sections [default: 16, of real ones at most 20]")
-    size: int | None = Field(
-        None, ge=128, description="side of a section in px [default: 512, of real ones at most 1024]"
+    data: str | None = Field(
+        None,
+        description="real data to use instead of synthetic ones: sections (a folder or any volume), or for segment a folder of "
+        "images with labels",
     )
-    steps: int | None = Field(None, ge=1, description="steps of training [default: those of the recipe 'demo']")
+    sections: int | None = Field(None, ge=2, description="sections to align [default: 16, of real ones at most 20]")
+    images: int | None = Field(None, ge=6, description="images to segment [default: 40, all of real ones]")
+    size: int | None = Field(
+        None, ge=128, description="side in px [default: 512, of real sections at most 1024; 256 for images]"
+    )
+    steps: int | None = Field(None, ge=1, description="steps of training [default: those of the recipe]")
     seed: int = Field(0, ge=0, description="seed of specimen and training")
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:1")

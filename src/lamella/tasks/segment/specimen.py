@@ -71,7 +71,8 @@ def make_field(config: SpecimenConfig, seed: int, name: str, density: Density, *
     share = config.sparse if density == "sparse" else config.dense
     cells = draw_cells(place, config.size, config.radius, config.crowding, share, avoid=piled)
     painted = paint(colour, config.size, cells, piled, int(place.integers(0, config.debris + 1)))
-    labels = np.where(painted.owner >= 0, painted.owner + BLOB + 1, 0)
+    _, number = np.unique(painted.owner, return_inverse=True)  # nuclei that lie outside have no number
+    labels = np.where(painted.owner >= 0, number.reshape(config.size) + BLOB, 0)
     labels[painted.heap & (labels == 0)] = BLOB
     return Field2D(expose(camera, painted.light, config.light), labels.astype(np.uint16))
 

@@ -92,7 +92,7 @@ def draw_cells(
 def draw_heap(rng: np.random.Generator, size: tuple[int, int], radius: tuple[float, float]) -> list[Cell]:
     """Nuclei that lie over each other around one place."""
     middle = np.array(size) * rng.uniform(0.15, 0.85, 2)
-    spread = 1.5 * np.mean(radius)
+    spread = 1.2 * np.mean(radius)
     return [_cell(rng, tuple(middle + rng.normal(0, spread, 2)), radius) for _ in range(int(rng.integers(8, 15)))]
 
 
