@@ -21,80 +21,34 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.core.rng import stream
-from lamella.data.labelled_crops import Crops
+from lamella.data.crops import CropsConfig
 from lamella.data.labelled_image import LabelledImage
 from lamella.data.labelled_load import Loaded, load
 from lamella.data.labelled_source import LabelledSource
 from lamella.data.sample import Layer, Sample
-from lamella.ops.intensity import IntensityConfig, Percentile
 from lamella.ops.trim import TrimConfig, trim
 
 IMAGE, LABELS, VALID = "image", "labels", "valid"
 
 
-class LabelledData(Config):
+class LabelledData(CropsConfig):
     """Which images a net is trained on, and what of them it sees."""
 
     held_out_needs_length: ClassVar[bool] = False  # without one, every image is validated on once
 
     kind: Literal["labelled"] = "labelled"
     sources: tuple[LabelledSource, ...] = Field(min_length=1, description="data sets of images and labels")
-    ndim: Literal[2, 3] = Field(2, description="2: sections, 3: volumes")
-    slices: int = Field(1, ge=1, description="odd number of neighbouring sections that a 2D net sees as channels")
-    crop: int | tuple[int, ...] = Field(
-        128, description="size of a crop in pixels of the image, one or one for each axis"
-    )
-    context: int | tuple[int, ...] = Field(
-        0,
-        description="pixels at the edges of a crop that are shown but do not count, so that all that counts has surroundings",
-    )
-    overhang: int | tuple[int, ...] = Field(
-        0,
-        description="pixels by which drawn crops may reach beyond the image, for augmentations that cut the edges off again",
-    )
     objects: float = Field(0.5, ge=0, le=1, description="share of crops around an object; the others lie anywhere")
-    draw: Literal["images", "voxels"] = Field(
-        "images", description="images: each image (section) as often as any other; voxels: in proportion to its size"
-    )
     trim: TrimConfig | None = Field(None, description="whole images, trimmed to one size, in place of crops")
     ignore: tuple[int, ...] = Field((), description="labels of regions that nobody could annotate, such as blobs: (1,)")
-    normaliser: IntensityConfig = Field(Percentile(), description="the same as for prediction")
-    length: int | None = Field(
-        None,
-        ge=1,
-        description="number of different samples, which then repeat; none: no end, and for validation every image once",
-    )
-    cache_gb: float = Field(
-        4.0, ge=0, description="memory for images and labels; what does not fit is read crop by crop"
-    )
-    skip_bad: bool = Field(False, description="go on without files that cannot be used, and report them")
 
     @model_validator(mode="after")
     def _check(self) -> LabelledData:
-        if self.slices % 2 == 0:
-            raise ValueError(f"slices {self.slices} must be odd, with the section to learn in the middle")
-        if self.slices > 1 and self.ndim == 3:
-            raise ValueError("slices are for 2D nets; with ndim 3 the sections are an axis of the image")
-        for name, value, least in (
-            ("crop", self.crop, 1),
-            ("context", self.context, 0),
-            ("overhang", self.overhang, 0),
-        ):
-            sides = (value,) if isinstance(value, int) else value
-            if (not isinstance(value, int) and len(sides) != self.ndim) or min(sides, default=-1) < least:
-                raise ValueError(f"{name} {value} must be one size of at least {least}, or {self.ndim} of them")
-        if any(2 * c >= n for c, n in zip(self.per_axis(self.context), self.per_axis(self.crop), strict=True)):
-            raise ValueError(f"context {self.context} on both sides leaves nothing of a crop of {self.crop}")
         if 0 in self.ignore:
             raise ValueError("label 0 is the background; ignore labels above it")
         return self
-
-    def per_axis(self, size: int | tuple[int, ...]) -> tuple[int, ...]:
-        """One size for each spatial axis."""
-        return (size,) * self.ndim if isinstance(size, int) else size
 
     def build(self, seed: int) -> LabelledSamples:
         """Open all images, look at all labels, and keep in memory what fits.
@@ -113,19 +67,17 @@ class _Samples:
     """What drawn samples and tiles share."""
 
     def __init__(self, config: LabelledData, loaded: Loaded) -> None:
-        self.config, self.images, self.skipped = config, loaded.images, loaded.skipped
-        crop, context, overhang = (config.per_axis(size) for size in (config.crop, config.context, config.overhang))
-        self.crops = Crops(config.ndim, crop, context, config.slices, overhang)
+        self.config, self.images, self.skipped, self.crops = config, loaded.images, loaded.skipped, config.crops
 
     @property
     def num_channels(self) -> int:
         """Channels of ``image``."""
-        return self.images[0].opened.image.num_channels * self.config.slices
+        return self.images[0].part.num_channels * self.config.slices
 
     @property
     def voxel_size(self) -> tuple[float, ...]:
         """That of the first image, for each spatial axis, 1 where it is not known."""
-        meta = self.images[0].opened.image.volume.meta
+        meta = self.images[0].part.volume.meta
         size = dict(zip(meta.axes, meta.voxel_size, strict=True))
         return tuple(size.get(a, 1.0) for a in "zyx"[-self.config.ndim :])
 
@@ -147,7 +99,7 @@ class LabelledSamples(_Samples):
     def __init__(self, config: LabelledData, loaded: Loaded, seed: int) -> None:
         super().__init__(config, loaded)
         self.seed = seed
-        chances = np.cumsum([_chance(image, config) for image in self.images])
+        chances = np.cumsum([config.chance(image) for image in self.images])
         self._ends = chances / chances[-1]
 
     def __len__(self) -> int:
@@ -194,12 +146,6 @@ class Tiles(_Samples):
             return self._whole(image, start[0])
         window = self.crops.window(image, start)
         return _sample(window.image, window.labels, self.crops.own(image, start, window.valid))
-
-
-def _chance(image: LabelledImage, config: LabelledData) -> float:
-    sections = len(image.planes) if config.ndim == 2 else 1
-    size = sections if config.draw == "images" else len(image.planes) * image.shape[1] * image.shape[2]
-    return image.opened.weight * size
 
 
 def _sample(image: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> Sample:
