@@ -74,7 +74,7 @@ class MembranesMethod(Method):
         membrane = np.asarray(maps["boundaries"], np.float32)
         flat = self.config.slices and membrane.ndim == 3
         if flat:
-            steps = (np.inf, *spacing(steps[1:], 2))
+            steps = (1.0, *spacing(steps[1:], 2))
             height = np.stack([self._height(section, steps[1:]) for section in membrane])
         else:
             height = self._height(membrane, steps)

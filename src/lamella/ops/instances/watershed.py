@@ -117,7 +117,7 @@ def seeds_of(
     height: NDArray[np.float32], mask: NDArray[np.bool_], suppress: int, spacing: Sequence[float]
 ) -> tuple[NDArray[np.int32], int]:
     """Seeds, numbered from 1: level maxima of ``height`` within ``suppress``, and one in every patch that has none."""
-    size = [2 * int(suppress / s) + 1 for s in spacing]
+    size = [2 * max(int(suppress / s), 1) + 1 for s in spacing]  # the next section counts, however far
     top = mask & (height == ndi.maximum_filter(np.where(mask, height, -np.inf), size, mode="nearest"))
     patches, count = connected(mask)
     bare = np.bincount(patches[top], minlength=count + 1) == 0
