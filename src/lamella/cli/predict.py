@@ -70,9 +70,9 @@ def predict(
 
     if not images:
         raise UserError("no images are named; give a folder or files: lamella predict RUN IMAGES --output OUT")
+    from lamella.data.inputs import find_images
     from lamella.recipe.segmenter import load_segmenter
     from lamella.tasks.segment.predict import predict_images
-    from lamella.tasks.segment.predict_inputs import find_images
 
     segmenter, facts = load_segmenter(run, net, device=place.device, runs=place.runs)
     found = find_images(

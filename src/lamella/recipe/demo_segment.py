@@ -181,9 +181,9 @@ def _train(demo: SegmentDemo) -> None:
 
 
 def _predict(demo: SegmentDemo) -> None:
+    from lamella.data.inputs import find_images
     from lamella.recipe.segmenter import load_segmenter
     from lamella.tasks.segment.predict import predict_images
-    from lamella.tasks.segment.predict_inputs import find_images
     from lamella.tasks.segment.predict_settings import PredictSettings
 
     segmenter, facts = load_segmenter(f"{demo.run.path}:last", device=demo.settings.device)

@@ -10,11 +10,11 @@ from lamella.blockwise import Executor
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.volume import Meta
+from lamella.data.inputs import find_images
 from lamella.io import create_volume, open_volume
 from lamella.ops.instances import DistanceWatershed
 from lamella.tasks.segment import predict_large
 from lamella.tasks.segment.predict import predict_images
-from lamella.tasks.segment.predict_inputs import find_images
 from lamella.tasks.segment.predict_settings import PredictSettings
 from tests.tasks.segment.specimen import cells, segmenter
 from tests.tasks.segment.test_stitch import assert_same_up_to_numbers

@@ -22,10 +22,10 @@ from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.files import write_json
 from lamella.core.provenance import provenance
+from lamella.data.inputs import Images, Item, attempt
 from lamella.infer.maps import Target
 from lamella.io import open_volume
 from lamella.tasks.segment import predict_files as files
-from lamella.tasks.segment.predict_inputs import Images, Item, attempt
 from lamella.tasks.segment.predict_large import Large
 from lamella.tasks.segment.predict_page import preview_of, preview_whole, write_page, write_preview
 from lamella.tasks.segment.predict_settings import PredictSettings

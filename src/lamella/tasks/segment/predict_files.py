@@ -27,11 +27,11 @@ from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.files import replacing
 from lamella.core.volume import Meta, Volume
+from lamella.data.inputs import Item
 from lamella.infer.maps import Target
 from lamella.io import create_volume
 from lamella.io.layouts import stem
 from lamella.io.place import Place
-from lamella.tasks.segment.predict_inputs import Item
 from lamella.tasks.segment.predict_settings import Format
 
 SUFFIX: dict[Format, str] = {"png": ".png", "tif": ".tif", "ome-zarr": ".ome.zarr"}

@@ -13,11 +13,11 @@ from lamella.blockwise import Crew, cover, run
 from lamella.blockwise.blocks import Cover
 from lamella.core.box import Box
 from lamella.core.volume import Meta, Volume
+from lamella.data.inputs import Item
 from lamella.data.labelled_source import Part
 from lamella.infer.maps import SpaceOp, Target, blocks_of, predict_maps
 from lamella.io import create_volume, open_volume
 from lamella.tasks.segment import predict_files as files
-from lamella.tasks.segment.predict_inputs import Item
 from lamella.tasks.segment.predictor import Segmenter
 from lamella.tasks.segment.stitch import Joined, Maker, PiecesJob, RenderJob, join
 

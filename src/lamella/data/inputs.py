@@ -1,4 +1,6 @@
-"""Which images are predicted: files, volumes, and folders of either; each opened and checked before anything is computed."""
+"""Which images a trained net is applied to: files, volumes, and folders of either; each opened and checked before anything is
+computed.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.progress import progress
 from lamella.core.volume import Volume
-from lamella.data.labelled_source import Part
+from lamella.data.image_source import Part
 from lamella.io import open_volume
 from lamella.io.folders import RECORD
 from lamella.io.layouts import stem
 from lamella.io.open import contents_of
 from lamella.io.pairs import look
 from lamella.io.place import Place
-from lamella.tasks.segment.predictor import Segmenter
 
 T = TypeVar("T")
+
+
+class ImageUser(Protocol):
+    """What images are found for: a trained net, with the channels that it was trained on (None: all)."""
+
+    @property
+    def channels(self) -> tuple[int, ...] | None: ...
+
+    def check(self, part: Part) -> None:
+        """Refuse an image that the net cannot take."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Images:
 
 def find_images(
     paths: Sequence[str],
-    segmenter: Segmenter,
+    user: ImageUser,
     *,
     channels: tuple[int, ...] | None = None,
     dataset: str | None = None,
@@ -64,12 +76,12 @@ def find_images(
 
     Raises UserError, naming the file, for what cannot be opened or does not suit the net; with ``skip_bad`` only if nothing is left.
     """
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in named_files(path)]
     names = _names([name for name, _ in files])
     items, left_out = [], []
     with progress("opening images", len(files), "images") as meter:
         for (_, file), name in zip(files, names, strict=True):
-            open_it = partial(_open, file, name, segmenter, channels, dataset, mip)
+            open_it = partial(_open, file, name, user, channels, dataset, mip)
             found = attempt(open_it, file, skip_bad)
             if isinstance(found, str):
                 left_out.append(found)
@@ -96,7 +108,7 @@ def attempt(work: Callable[[], T], path: str, skip_bad: bool) -> T | str:
     return problem
 
 
-def _files(path: str) -> list[tuple[str, str]]:
+def named_files(path: str) -> list[tuple[str, str]]:
     """Names and paths of the images at ``path``."""
     place = Place.parse(path)
     folder = place.local
@@ -131,7 +143,7 @@ def _names(stems: Sequence[str]) -> list[str]:
 
 
 def _open(
-    file: str, name: str, segmenter: Segmenter, channels: tuple[int, ...] | None, dataset: str | None, mip: int
+    file: str, name: str, user: ImageUser, channels: tuple[int, ...] | None, dataset: str | None, mip: int
 ) -> Item:
     volume = open_volume(file, dataset=dataset, mip=mip)
     axes = volume.meta.axes
@@ -139,18 +151,18 @@ def _open(
         raise UserError(f"{file} has axes {''.join(axes)}; images need y x, with c, z and t before them")
     length = dict(zip(axes, volume.box.shape, strict=True))
     box = Box.of(tuple(length.get(a, 1) for a in "zyx"))
-    chosen = _channels(file, length.get("c", 1), segmenter, channels)
+    chosen = _channels(file, length.get("c", 1), user, channels)
     times = range(length["t"]) if "t" in axes else (None,)
     parts = tuple(Part(volume, box, t, chosen) for t in times)
-    segmenter.check(parts[0])
+    user.check(parts[0])
     return Item(name, file, parts)
 
 
-def _channels(file: str, count: int, segmenter: Segmenter, wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def _channels(file: str, count: int, user: ImageUser, wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Which channels of an image the net sees: those asked for, those of training, or all."""
     if wanted is not None and not all(0 <= c < count for c in wanted):
         raise UserError(f"{file} has {count} channels, --channels asks for {list(wanted)}; count from 0")
-    own = segmenter.channels
+    own = user.channels
     if wanted is None and own is not None and count > len(own) and max(own) < count:
         return own
     return wanted
