@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lamella.recipe.tune.settings import RateSettings, SearchSettings
+from lamella.infer.settings import InferSettings
+from lamella.recipe.tune.settings import MethodSettings, RateSettings, SearchSettings
 
 _FLAT = Parameter(name="*")
 
@@ -100,3 +101,55 @@ def search(
     from lamella.recipe.tune.search import search as find
 
     conclude(*find(values, ranges, out, settings, overwrite=overwrite))
+
+
+def instances(
+    run: str,
+    data: str,
+    out: Path,
+    *changes: str,
+    settings: Annotated[MethodSettings, _FLAT] = MethodSettings(),  # noqa: B008 immutable
+    net: Annotated[InferSettings, _FLAT] = InferSettings(),  # noqa: B008 immutable
+    apply: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Find the best settings for making instances of a run's maps.
+
+    The maps of the labelled images DATA are predicted once and kept in OUT; hundreds of settings of every method are then scored on
+    them, and their neighbourhoods searched more closely. Take images that were neither trained on nor are kept for the final test. OUT
+    gets report.html, trials.csv and best.yaml, the run's recipe with the winner filled in; with --apply the winner becomes the run's
+    own. A command that was stopped goes on when it is repeated.
+
+    Examples
+    --------
+    ```
+    lamella tune instances first cells/ tuned
+    lamella tune instances first cells/ tuned --apply
+    lamella tune instances first cells/ closer 'threshold=uniform(0.3,0.7)' min_size=30 --kind basins --score mAP
+    ```
+
+    Parameters
+    ----------
+    run
+        Trained run: RUN or RUN:CHECKPOINT.
+    data
+        Images with labels, in any layout that training takes.
+    out
+        Folder for maps, scores and what they show.
+    changes
+        Ranges in place of a method's own, KEY=uniform(LOW,HIGH), int(LOW,HIGH) or choice(A,B), and values to keep, KEY=VALUE.
+    apply
+        Make the winner the run's own, for lamella predict. The recipe of the training is kept in recipe.untuned.yaml.
+    overwrite
+        Replace the tuning that OUT holds.
+    """
+    from lamella.recipe.tune.instances import apply as apply_to
+    from lamella.recipe.tune.instances import tune_instances
+    from lamella.recipe.tune.report import headlines
+
+    tuning, found = tune_instances(run, data, out, changes, settings, net, overwrite=overwrite)
+    headlines(tuning, found)
+    if apply:
+        print(f"{apply_to(run, tuning, found, settings.runs).path} predicts with it from now on")
+    else:
+        print("make it the run's own by the same command with --apply")

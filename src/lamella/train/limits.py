@@ -13,7 +13,6 @@ from typing import Any
 from lamella.train.config import TrainerConfig
 from lamella.train.monitor import Follower
 
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

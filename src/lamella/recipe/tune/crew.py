@@ -28,6 +28,7 @@ def each(function: Callable[[T], R], items: Sequence[T], jobs: int, log: Path) -
     if jobs == 1 or len(items) <= 1:
         yield from map(function, items)
         return
+    log.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     workers = min(jobs, len(items))

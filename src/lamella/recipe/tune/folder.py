@@ -55,7 +55,7 @@ class Tuning:
         """A new folder, or one that the same command made before: then the tuning goes on.
 
         Raises UserError if ``path`` holds something else, or was made with another recipe or other settings than those that
-        ``may_change``.
+        ``may_change`` (names of settings, or dotted keys that begin with ``recipe.``).
         """
         tuning = cls(path)
         if path.exists() and not (path / _FACTS).is_file():
@@ -117,8 +117,12 @@ class Tuning:
         facts = self.facts()
         mine = {"verb": verb, "settings": json.loads(json.dumps(settings, default=str)), "recipe": dict(recipe)}
         kept = {"verb": facts["verb"], "settings": facts["settings"], "recipe": self.recipe_values()}
-        allowed = {f"settings.{key}" for key in may_change}
-        changes = {key: pair for key, pair in differences([kept, mine]).items() if key not in allowed}
+        allowed = tuple(key if key.startswith("recipe.") else f"settings.{key}" for key in may_change)
+        changes = {
+            key: pair
+            for key, pair in differences([kept, mine]).items()
+            if not any(key == name or key.startswith(f"{name}.") for name in allowed)
+        }
         if changes:
             told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in changes.items())
             raise UserError(

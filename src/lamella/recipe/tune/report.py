@@ -60,13 +60,18 @@ def best_recipe(tuning: Tuning, found: Findings) -> str:
 
 def conclude(tuning: Tuning, found: Findings) -> None:
     """Tell on the command line what was found and what to do with it."""
+    headlines(tuning, found)
+    if found.winner is not None:
+        print(f"train it with: lamella train {tuning.path / 'best.yaml'} --name tuned")
+
+
+def headlines(tuning: Tuning, found: Findings) -> None:
+    """Tell on the command line what was found."""
     for figure in found.headlines:
         print(f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else ""))
     for remark in found.remarks:
         print(remark)
     print(f"report: {tuning.path / 'report.html'}")
-    if found.winner is not None:
-        print(f"train it with: lamella train {tuning.path / 'best.yaml'} --name tuned")
 
 
 def _page(tuning: Tuning, found: Findings) -> Report:

@@ -126,3 +126,48 @@ class SearchSettings(Goal):
     )
     seed: int = Field(0, ge=0, description="seed of the values that are drawn")
     jobs: _Jobs = 1
+
+
+Score = Literal["AP50", "AP75", "mAP", "F1", "PQ", "SEG", "AP50_img", "mAP_img"]
+
+
+class MethodSettings(Config):
+    """Options of ``lamella tune instances``."""
+
+    score: Score = Field(
+        "AP50",
+        description="what to raise, counted over the objects of all images: AP at IoU 0.5 or 0.75, its mean over 0.5 to 0.95, F1, "
+        "panoptic quality, SEG; with _img the mean over images",
+    )
+    kind: str | None = Field(
+        None,
+        description="method, or several with commas: components, watershed, basins, membranes; all but the last if not given",
+    )
+    candidates: int = Field(64, ge=1, description="settings of each method to try first")
+    rounds: int = Field(
+        2, ge=0, description="times that the neighbourhood of the best is searched, each time more closely"
+    )
+    labels: str | None = Field(None, description="folder, file or name of the labels, where DATA leaves a choice")
+    names: str | None = Field(None, description="only these images: a text file of names, or FILE.json:KEY")
+    ignore: str | None = Field(
+        None, description="labels of regions that count for nothing: 1 or 1,7; those of the training if not given"
+    )
+    device: str = Field("auto", description="device for the maps: auto (a GPU if there is one), cpu, cuda or cuda:1")
+    runs: str = Field("runs", description="folder that holds the runs")
+    seed: int = Field(0, ge=0, description="seed of the settings that are tried")
+    jobs: int | None = Field(None, ge=1, description="processes; as many as there are processors if not given")
+
+    @field_validator("ignore")
+    @classmethod
+    def _labels(cls, value: str | None) -> str | None:
+        if value and not all(part.strip().isdigit() for part in value.split(",")):
+            raise ValueError("give whole numbers with commas between them, for example 1,7")
+        return value
+
+    @property
+    def ignored(self) -> tuple[int, ...] | None:
+        return None if self.ignore is None else tuple(int(n) for n in self.ignore.split(",") if n.strip())
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.kind.split(",")) if self.kind else ()

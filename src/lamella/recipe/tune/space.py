@@ -69,8 +69,8 @@ class Range:
 
 def split(words: Sequence[str]) -> tuple[list[Range], list[str]]:
     """Ranges to search, and plain changes, from the words of a command."""
-    found = [(word, _SPEC.fullmatch(word)) for word in words]
-    ranges = [_range(word, *match.groups()) for word, match in found if match]
+    found = [(word, parse_range(word)) for word in words]
+    ranges = [r for _, r in found if r]
     if not ranges:
         raise UserError(
             f"nothing to search: give at least one KEY={_FORMS}, for example trainer.learning_rate=log(1e-5,1e-2)"
@@ -78,7 +78,13 @@ def split(words: Sequence[str]) -> tuple[list[Range], list[str]]:
     keys = [r.key for r in ranges]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise UserError(f"{twice} is given two ranges; give one")
-    return ranges, [word for word, match in found if not match]
+    return ranges, [word for word, r in found if not r]
+
+
+def parse_range(word: str) -> Range | None:
+    """The range that a word of the command gives a key; None if it gives a plain value."""
+    match = _SPEC.fullmatch(word)
+    return _range(word, *match.groups()) if match else None
 
 
 def changes(ranges: Sequence[Range], drawn: Mapping[str, Any]) -> dict[str, Any]:
