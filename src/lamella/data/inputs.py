@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from lamella.core.box import Box
 from lamella.core.errors import UserError
@@ -26,6 +26,7 @@ from lamella.io.place import Place
 T = TypeVar("T")
 
 
+@runtime_checkable
 class ImageUser(Protocol):
     """What images are found for: a trained net, with the channels that it was trained on (None: all)."""
 
