@@ -78,7 +78,7 @@ class Statistics(Config):
     """Where the positions lie that groups name."""
     groups: tuple[Group, ...]
 
-    def group(self, channel: int, position: str, time: int, slice: int) -> Group:  # noqa: A002 the word of the naming
+    def group(self, channel: int, position: str, time: int, slice: int) -> Group:
         """The group by which a frame is normalised."""
         where = (
             None if self.level == "dataset" else position,

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from lamella.core.config import Config
 from lamella.core.errors import UserError
 
-Medians = NDArray[np.float64]
+Medians = NDArray[np.floating]
 
 _QUANTILE = 0.25  # on synthetic cells that cover half of the field, a third of the error that the median leaves
 _ROUNDS = 50  # of the polish; it settles in about ten
@@ -96,8 +96,9 @@ def low_rank_shading(
     profile = _polished(medians - offset)
     shading = _fitted(profile, shape, block, order, offset)
     for _ in range(10):
-        error = profile / _at_blocks(shading, profile.shape, block) - 1
-        spread = 6 * np.median(np.abs(error - np.median(error))) + 1e-12
+        error = profile / _at_blocks(shading, profile.shape, block)
+        error -= np.median(error)
+        spread = 6 * np.median(np.abs(error)) + 1e-12
         weights = np.clip(1 - (error / spread) ** 2, 0, 1) ** 2
         shading = _fitted(profile, shape, block, order, offset, weights)
     return shading
@@ -127,16 +128,22 @@ def _fitted(
     values: Medians, shape: tuple[int, int], block: int, order: int, offset: float, weights: Medians | None = None
 ) -> Shading:
     """Least squares through the blocks, divided by the mean of the field."""
-    if min(values.shape) <= order:
-        raise UserError(
-            f"images of {shape[0]} by {shape[1]} px have {values.shape[0]} by {values.shape[1]} blocks of {block} px; a polynomial "
-            f"of order {order} needs {order + 1} by {order + 1}: choose a smaller block"
-        )
+    check_blocks(shape, block, order)
     y, x = _centres(shape, block)
     design = np.einsum("yi,xj->yxij", legvander(y, order), legvander(x, order)).reshape(values.size, -1)
     scale = np.ones(values.size) if weights is None else np.sqrt(weights.ravel())
     found, *_ = np.linalg.lstsq(design * scale[:, None], values.ravel() * scale, rcond=None)
     return _normalised(found.reshape(order + 1, order + 1), shape, offset)
+
+
+def check_blocks(shape: tuple[int, int], block: int, order: int) -> None:
+    """Refuse images with too few blocks for a polynomial of this order."""
+    rows, columns = (-(-n // block) for n in shape)
+    if min(rows, columns) <= order:
+        raise UserError(
+            f"images of {shape[0]} by {shape[1]} px have {rows} by {columns} blocks of {block} px; a polynomial of order {order} "
+            f"needs {order + 1} by {order + 1}: choose a smaller block"
+        )
 
 
 def _normalised(coefficients: NDArray[np.float64], shape: tuple[int, int], offset: float) -> Shading:

@@ -86,6 +86,7 @@ def make_masks(
         found = Masked(dict(zip(places, rows[:][:, 0].astype(float).tolist(), strict=True)), settings.weights)
         if not any(found.fractions.values()):
             names = ", ".join(looked_at.channel_name(c) for c in channels)
+            begun.discard()
             raise UserError(
                 f"masks of {names} leave nothing: no pixel of {len(places)} frames is foreground; choose another method, scope or "
                 "channel, or a smaller radius"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lamella.blockwise import Executor
 from lamella.core.box import Box
 from lamella.core.volume import Volume
+from lamella.io.frames import present
 from lamella.io.prepared import Prepared
 from lamella.ops.threshold import smoothed
 from lamella.prep.experiment import Experiment, Frame, read_frame
@@ -56,8 +57,12 @@ class Samples:
 
 
 def read_mask(volume: Volume, time: int, z: int) -> NDArray[np.bool_]:
-    """The mask (y, x) of a frame."""
+    """The mask (y, x) of a frame; where it has none, as at the other slices of a stack stained at one, that of the nearest slice."""
     start, stop = volume.box.start, volume.box.stop
+    slices = np.flatnonzero(present(volume)[time - start[0], 0]) + start[2]
+    if not slices.size:
+        return np.zeros(volume.box.shape[3:], bool)
+    z = int(slices[np.abs(slices - z).argmin()])
     box = Box((time, start[1], z, *start[3:]), (time + 1, start[1] + 1, z + 1, *stop[3:]))
     return volume.read(box)[0, 0, 0] != 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from lamella.blockwise import Executor
 from lamella.core.errors import UserError
 from lamella.io.prepared import Prepared
-from lamella.ops.shading import Shading, block_medians, low_rank_shading, polynomial_shading
+from lamella.ops.shading import Shading, block_medians, check_blocks, low_rank_shading, polynomial_shading
 from lamella.prep.experiment import Experiment, Frame, read_frame
 from lamella.prep.frame_settings import Selection, ShadingSettings
 from lamella.prep.rows import measure_rows
@@ -43,7 +44,7 @@ def measure_shading(
         experiment = Experiment.open(source, select)
         channels = experiment.channels(settings.channels)
         chosen = {c: _chosen(experiment.frames([c]), settings) for c in channels}
-        assert experiment.size
+        check_blocks(experiment.size, *_fit_settings(settings))
         found = {c: _estimate(experiment, c, chosen[c], settings, begun, executor or Executor()) for c in channels}
         begun.finish({str(c): s.to_dict() for c, s in found.items()})
         return found
@@ -58,6 +59,12 @@ def _chosen(frames: Sequence[Frame], settings: ShadingSettings) -> tuple[Frame, 
     return tuple(frames)
 
 
+def _fit_settings(settings: ShadingSettings) -> tuple[int, int]:
+    """Block and order, the method's own where none is asked for."""
+    block, order = _DEFAULTS[settings.method]
+    return settings.block or block, order if settings.order is None else settings.order
+
+
 def _estimate(
     experiment: Experiment,
     channel: int,
@@ -66,30 +73,24 @@ def _estimate(
     begun: Begun,
     executor: Executor,
 ) -> Shading:
-    block, order = (
-        given if given is not None else usual
-        for given, usual in zip((settings.block, settings.order), _DEFAULTS[settings.method], strict=True)
-    )
-    shape, label = experiment.size, f"shading of {experiment.channel_name(channel)}"
-    try:
-        if settings.method == "polynomial":
-            sums = measure_rows(
-                frames, Sum(experiment.views), shape[0] * shape[1],
-                begun=begun.part, label=label, executor=executor, dtype="float64", groups=_GROUPS,
-            )  # fmt: skip
-            mean = sum(sums[i : i + 1] for i in range(sums.shape[0])) / len(frames)
-            return polynomial_shading(np.asarray(mean).reshape(shape), block, order, settings.offset)
+    (block, order), shape = _fit_settings(settings), experiment.size
+    label, views = f"shading of {experiment.channel_name(channel)}", experiment.views
+    if settings.method == "polynomial":
+        sums = measure_rows(
+            frames, Sum(views), shape[0] * shape[1],
+            begun=begun.part, label=label, executor=executor, dtype="float64", groups=_GROUPS,
+        )  # fmt: skip
+        mean = np.zeros((1, shape[0] * shape[1]))
+        for i in range(sums.shape[0]):
+            mean += sums[i : i + 1]
+        values, fit = mean.reshape(shape) / len(frames), polynomial_shading
+    else:
         grid = tuple(-(-n // block) for n in shape)
-        rows = measure_rows(
-            frames,
-            Medians(experiment.views, block),
-            grid[0] * grid[1],
-            begun=begun.part,
-            label=label,
-            executor=executor,
-        )
-        medians = rows[:].reshape(-1, *grid).astype(np.float64)
-        return low_rank_shading(medians, shape, block, order, settings.offset)
+        measure = Medians(views, block)
+        rows = measure_rows(frames, measure, grid[0] * grid[1], begun=begun.part, label=label, executor=executor)
+        values, fit = rows[:].reshape(-1, *grid).astype(np.float64), partial(low_rank_shading, shape=shape)
+    try:
+        return fit(values, block=block, order=order, offset=settings.offset)
     except UserError as error:
         raise UserError(f"channel {channel} ({len(frames)} frames): {error}") from None
 
@@ -114,5 +115,5 @@ class Medians:
     views: Mapping[str, Prepared]
     block: int
 
-    def __call__(self, frames: Sequence[Frame]) -> NDArray[np.float64]:
+    def __call__(self, frames: Sequence[Frame]) -> NDArray[np.floating]:
         return np.stack([block_medians(read_frame(self.views, f), self.block).ravel() for f in frames])

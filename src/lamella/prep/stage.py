@@ -43,6 +43,11 @@ class Begun:
         write_json(stage_file(self.folder, self.stage), record)
         self.part.finish()
 
+    def discard(self) -> None:
+        """Remove what was made so far: it is of no use, and the work would not be repeated."""
+        _remove_from(self.folder, self.stage)
+        shutil.rmtree(self.part.folder)
+
 
 @contextmanager
 def begin(
