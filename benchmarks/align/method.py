@@ -30,6 +30,7 @@ SETTINGS = AlignSettings(
     passes=int(os.environ.get("LAMELLA_PASSES", "3")),
     flip=os.environ.get("LAMELLA_FLIP", "1") == "1",
     symmetric=os.environ.get("LAMELLA_SYMMETRIC", "1") == "1",
+    halvings=int(os.environ.get("LAMELLA_HALVINGS", "0")),
     tile=2048,
 )
 

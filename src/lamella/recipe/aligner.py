@@ -9,7 +9,6 @@ from lamella.recipe.load import load_run
 from lamella.tasks.align.settings import AlignSettings
 
 if TYPE_CHECKING:
-    from lamella.data.stacks import StacksData
     from lamella.tasks.align.estimate import Estimator
     from lamella.tasks.align.inspect_settings import InspectSettings
 
@@ -30,7 +29,9 @@ def load_estimator(
     assert isinstance(loaded.task, AlignTask)
     assert isinstance(data, StacksData)
     normalise = data.normaliser.build(mip)
-    estimator = Estimator(loaded.task.net, normalise, settings.flip, settings.symmetric, settings.passes, where)
+    estimator = Estimator(
+        loaded.task.net, normalise, settings.flip, settings.symmetric, settings.passes, where, settings.halvings
+    )
     facts = {
         "run": str(loaded.folder.path),
         "checkpoint": loaded.checkpoint,

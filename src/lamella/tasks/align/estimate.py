@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from lamella.nets.aligner import SiamesePyramid
-from lamella.ops.field import compose, finer, invert, rescale, rotate180, warp
+from lamella.ops.field import compose, finer, halve, invert, rescale, rotate180, warp
 from lamella.ops.masks import box_mean
 from lamella.ops.normalise import Normaliser
 
@@ -32,10 +32,12 @@ _PRIOR = 40  # pixels; a narrower one keeps more of what a pass invents, a wider
 class Estimator:
     """Estimates fields with a trained net.
 
-    ``flip`` averages with the field of the pair turned by 180°, ``symmetric`` with the inverse of the field from target to source. Each of ``passes`` warps the source by the field so far, smoothed,
-    and estimates anew from there: what is large and smooth is then behind the net, so that it works where it is best, and what it
-    invents in one pass does not stay for the next. ``fine_levels`` tells how much coarser than the images the fields are: one
-    pixel of a field covers 2^fine_levels pixels of the image, and its vectors are in pixels of that size.
+    ``flip`` averages with the field of the pair turned by 180°, ``symmetric`` with the inverse of the field from target to source.
+    Each of ``passes`` warps the source by the field so far, smoothed, and estimates anew from there: what is large and smooth is then
+    behind the net, so that it works where it is best, and what it invents in one pass does not stay for the next. With ``halvings``
+    the net looks first at the images halved so many times, where displacements are that much smaller. ``fine_levels`` tells how
+    much coarser than the images the fields are: one pixel of a field covers 2^fine_levels pixels of the image, and its vectors are
+    in pixels of that size.
     """
 
     net: SiamesePyramid
@@ -44,6 +46,7 @@ class Estimator:
     symmetric: bool = True
     passes: int = 1
     device: str = "cpu"
+    halvings: int = 0
     _ready: bool = attribute(default=False, repr=False)
 
     @property
@@ -79,11 +82,18 @@ class Estimator:
         size = tuple(-(-n // 2**self.fine_levels) for n in target.shape)
         if not (source.any() and fixed.any()):
             return np.zeros((2, *size), np.float32)
-        total = self._once(source, fixed)
-        for _ in range(1, self.passes):
+        total = self._glance(source, fixed) if self.halvings else self._once(source, fixed)
+        for _ in range(self.passes if self.halvings else self.passes - 1):
             prior = self._smooth(total)
             total = compose(prior, self._once(self._moved(read, prior, target.shape), fixed))
         return total[0].float().cpu().numpy()
+
+    def _glance(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The field that the halved images show."""
+        size = (-(-target.shape[-2] // 2**self.fine_levels), -(-target.shape[-1] // 2**self.fine_levels))
+        for _ in range(self.halvings):
+            source, target = _halved(source), _halved(target)
+        return rescale(self._once(source, target), self.halvings, size)
 
     def _once(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         block = 2**self.fine_levels  # whole blocks, so that the turned pair has its coarse pixels in the same places
@@ -114,3 +124,9 @@ class Estimator:
             fine = finer(fine, (-(-shape[0] // 2**level), -(-shape[1] // 2**level)))
         margin = int(np.ceil(float(fine.abs().max()))) + 1
         return warp(torch.from_numpy(read(margin))[None, None].to(self.device), fine + margin)
+
+
+def _halved(image: torch.Tensor) -> torch.Tensor:
+    """An image at half the size: the mean of what is not missing, and missing (0) where most is."""
+    present = halve((image > 0).to(image.dtype))
+    return torch.where(present >= 0.5, halve(image) / present.clamp_min(0.25), 0)

@@ -21,6 +21,9 @@ class AlignSettings(Config):
     passes: int = Field(
         3, ge=1, description="times the net looks at a tile, each time from the smoothed field of the last"
     )
+    halvings: int = Field(
+        0, ge=0, description="halvings of a tile for a first look, which finds displacements that are that much larger"
+    )
     fill: int = Field(3, ge=1, description="earlier sections that stand in where the neighbour has no data")
     memory: int = Field(3, ge=0, description="earlier sections whose mean shift a section is expected to continue")
     chain: int | None = Field(
