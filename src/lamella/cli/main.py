@@ -54,7 +54,9 @@ _GROUPS = {
         "Find good settings for a recipe.",
         {
             "lr": ("lamella.cli.tune:lr", "Find a learning rate: staged search or range finder."),
+            "batch": ("lamella.cli.tune:batch", "Find a batch size: speed, memory and learning of each."),
             "search": ("lamella.cli.tune:search", "Search over any keys of a recipe with Optuna."),
+            "instances": ("lamella.cli.tune:instances", "Tune how a run's maps become instances."),
         },
     ),
     "evaluate": (
@@ -90,7 +92,10 @@ _FIRST_OF = {
         "lamella prep stacks volume.ome.zarr train.h5 --count 200 --depth 10 --size 1024",
         "lamella prep combine a.h5 b.h5 all.h5",
     ),
-    "tune": ("lamella tune lr align rates data.sources.0.path=stacks.h5 validation.length=32",),
+    "tune": (
+        "lamella tune lr align rates data.sources.0.path=stacks.h5 validation.length=32",
+        "lamella tune instances first cells/ tuned --apply",
+    ),
     "evaluate": (
         "lamella evaluate alignment aligned.ome.zarr scores --source sections/",
         "lamella evaluate instances predicted/ labels/ scores --images images/",

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lamella.infer.settings import InferSettings
-from lamella.recipe.tune.settings import MethodSettings, RateSettings, SearchSettings
+from lamella.recipe.tune.settings import BatchSettings, MethodSettings, RateSettings, SearchSettings
 
 _FLAT = Parameter(name="*")
 
@@ -56,6 +56,46 @@ def lr(
     from lamella.recipe.tune.report import conclude
 
     conclude(*find(values, out, settings, overwrite=overwrite))
+
+
+def batch(
+    recipe: str,
+    out: Path,
+    *changes: str,
+    settings: Annotated[BatchSettings, _FLAT] = BatchSettings(),  # noqa: B008 immutable
+    overwrite: bool = False,
+) -> None:
+    """Find a batch size: speed and memory of each, and how well each learns in the same time.
+
+    Sizes grow until memory ends: on a GPU the largest that fits is found by trying; on a CPU the growth of memory from size to size
+    tells when to stop. Then every size trains for --budget seconds of wall or CPU time, or on so many samples, and the best metric
+    wins. OUT gets report.html, trials.csv, a run for each size in trials/, and best.yaml, the recipe with the winner filled in. A
+    command that was stopped goes on when it is repeated.
+
+    Examples
+    --------
+    ```
+    lamella tune batch align batches data.sources.0.path=stacks.h5 validation.length=32
+    lamella tune batch runs/first batches --sizes 4,8,16 --by samples --budget 2000 --rate sqrt
+    lamella train batches/best.yaml --name tuned
+    ```
+
+    Parameters
+    ----------
+    recipe
+        YAML file, folder of a run, or the name of a recipe that lamella ships.
+    out
+        Folder for the trials and what they show.
+    changes
+        Settings to change, KEY=VALUE with dots between levels: trainer.learning_rate=1e-3.
+    overwrite
+        Replace the tuning that OUT holds.
+    """
+    from lamella.recipe.find import recipe_values
+    from lamella.recipe.tune.batch import tune_batch
+    from lamella.recipe.tune.report import conclude
+
+    conclude(*tune_batch(recipe_values(recipe, changes), out, settings, overwrite=overwrite))
 
 
 def search(

@@ -82,6 +82,8 @@ def apply(run: str, tuning: Tuning, found: Findings, runs: str) -> RunFolder:
     folder, checkpoint = open_checkpoint(run, runs)
     assert found.winner is not None
     before, kept = folder.recipe(), folder.path / ORIGINAL
+    if before["task"]["instances"] == found.winner[INSTANCES]:
+        return folder
     if not kept.exists():
         write_text(kept, yaml.safe_dump(before, sort_keys=False))
     record = {

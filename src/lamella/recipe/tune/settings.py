@@ -94,8 +94,9 @@ class BatchSettings(Goal):
         "fixed",
         description="how the learning rate follows the batch size, from that of the recipe at its own batch size",
     )
-    memory: float = Field(0.9, gt=0, le=1, description="share of the free memory that a batch may take")
-    jobs: _Jobs = 1
+    memory: float = Field(
+        0.8, gt=0, le=1, description="share of the memory that is free on the CPU that a training may take"
+    )
 
     @field_validator("sizes")
     @classmethod
