@@ -129,7 +129,19 @@ class Range(Config):
         return _between(low, high, (0.0, 1.0) if self.clip else None)
 
 
-IntensityConfig = Annotated[Percentile | MinMax | ZScore | Range, Field(discriminator="kind")]
+class Factor(Config):
+    """Every intensity times one number, as data sets that were scaled once are used: 1 / 255 for 8 bits."""
+
+    kind: Literal["factor"] = "factor"
+    factor: float = Field(gt=0, description="what brings all intensities to about 0 to 1")
+
+    def measure(self, image: Image) -> Scaling:
+        """The scaling as given; only the number of channels is taken from ``image``."""
+        num = _checked(image).shape[0]
+        return Scaling((0.0,) * num, (self.factor,) * num)
+
+
+IntensityConfig = Annotated[Percentile | MinMax | ZScore | Range | Factor, Field(discriminator="kind")]
 
 
 def _checked(image: Image) -> NDArray[Any]:

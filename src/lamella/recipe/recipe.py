@@ -8,17 +8,19 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from lamella.core.config import Config
+from lamella.data.images import ImagesData
 from lamella.data.labelled import LabelledData
 from lamella.data.stacks import StacksData
 from lamella.tasks.align.task import AlignConfig
+from lamella.tasks.contrast.config import ContrastConfig
 from lamella.tasks.segment.config import SegmentConfig
 from lamella.train.config import TrainerConfig
 
 # One name per task, the kind of data that it learns from, and a member of each union.
-TASKS = {"align": AlignConfig, "segment": SegmentConfig}
-DATA = {"align": "stacks", "segment": "labelled"}
-TaskConfig = Annotated[AlignConfig | SegmentConfig, Field(discriminator="kind")]
-DataConfig = Annotated[StacksData | LabelledData, Field(discriminator="kind")]
+TASKS = {"align": AlignConfig, "segment": SegmentConfig, "contrast": ContrastConfig}
+DATA = {"align": "stacks", "segment": "labelled", "contrast": "images"}
+TaskConfig = Annotated[AlignConfig | SegmentConfig | ContrastConfig, Field(discriminator="kind")]
+DataConfig = Annotated[StacksData | LabelledData | ImagesData, Field(discriminator="kind")]
 
 
 class Recipe(Config):
@@ -27,8 +29,8 @@ class Recipe(Config):
     task: TaskConfig
     data: DataConfig
     validation: DataConfig | None = None
-    """Held-out samples; keys that are left out are those of ``data``, ``length`` says how many (for ``labelled`` data without a
-    length: every image once)."""
+    """Held-out samples; keys that are left out are those of ``data``, ``length`` says how many (for ``labelled`` and ``images`` data
+    without a length: every image once)."""
     trainer: TrainerConfig = TrainerConfig()
     seed: int = 0
     """All chance of the run comes from it: first weights, samples, augmentation."""

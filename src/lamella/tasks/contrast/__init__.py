@@ -1,0 +1,1 @@
+"""Learn, from images without labels, embeddings that tell places apart by what they show."""
