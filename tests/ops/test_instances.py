@@ -87,6 +87,12 @@ def test_the_share_of_the_pass_decides_what_is_one_object():
     assert Basins(smooth=0, min_size=0, merge=0.74).build()(maps).tolist() == [[1, 1, 1, 1, 1]]
 
 
+def test_level_ground_is_one_basin():
+    distance = np.float32([[0.1, 0.5, 0.5, 0.5, 0.5, 0.2]])
+    maps = {"objects": np.ones((1, 6), np.float32), "distance": distance}
+    assert Basins(smooth=0, min_size=0, merge=2).build()(maps).max() == 1
+
+
 def test_a_shallow_maximum_on_a_ridge_does_not_tie_two_objects_together():
     distance = np.float32([[1.0, 0.28, 0.3, 0.28, 1.0]])
     maps = {"objects": np.ones((1, 5), np.float32), "distance": distance}

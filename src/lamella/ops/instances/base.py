@@ -216,7 +216,7 @@ def _merge(
 
 def _basins(group: NDArray[np.int64], pieces: Pieces) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Of each group, the height of its maximum, and the rank of the maximum's place among all (z, then y, then x)."""
-    order = np.lexsort((*pieces.peaks.T[::-1], -pieces.heights, group))
+    order = np.lexsort((-pieces.heights, group))
     first = order[np.flatnonzero(np.diff(group[order], prepend=-1))]
     place = np.empty(len(first), np.int64)
     place[np.lexsort(pieces.peaks[first].T[::-1])] = np.arange(len(first))
