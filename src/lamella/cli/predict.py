@@ -70,10 +70,12 @@ def predict(
 
     if not images:
         raise UserError("no images are named; give a folder or files: lamella predict RUN IMAGES --output OUT")
+    from lamella.core.memory import keep_freed_memory
     from lamella.data.inputs import find_images
     from lamella.recipe.segmenter import load_segmenter
     from lamella.tasks.segment.predict import predict_images
 
+    keep_freed_memory()
     segmenter, facts = load_segmenter(run, net, device=place.device, runs=place.runs)
     found = find_images(
         images,

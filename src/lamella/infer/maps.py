@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -39,6 +40,14 @@ class Target:
 
     volume: Volume
     time: int | None = None
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """Voxels (z, y, x) of the smallest piece that two blocks must not share; 1 where a piece is as long as the volume, as in
+        TIFF, which is written in place."""
+        sizes = zip(self.volume.meta.axes, self.volume.chunk, self.volume.box.shape, strict=True)
+        pieces = {axis: chunk for axis, chunk, length in sizes if chunk < length}
+        return tuple(pieces.get(axis, 1) for axis in "zyx")
 
     def write(self, box: Box, array: NDArray[Any]) -> None:
         """Store ``array`` of ``box`` (z, y, x)."""
@@ -87,13 +96,23 @@ class MapsJob:
         self.out.write(block.write, result)
 
 
-def blocks_of(source: Part, op: SpaceOp, size: Sequence[int], extra: int | Sequence[int] = 0) -> Cover:
-    """Blocks of about ``size`` (z, y, x) voxels on the op's grid, reading its context and ``extra`` voxels more."""
+def blocks_of(
+    source: Part,
+    op: SpaceOp,
+    size: Sequence[int],
+    extra: int | Sequence[int] = 0,
+    chunk: Sequence[int] = (1, 1, 1),
+) -> Cover:
+    """Blocks of about ``size`` (z, y, x) voxels on the op's grid, reading its context and ``extra`` voxels more.
+
+    No two blocks share a piece of ``chunk`` voxels.
+    """
     whole = Box.of(source.box.shape)
     more = (extra,) * 3 if isinstance(extra, int) else tuple(extra)
     wanted = [c + e for c, e in zip(op.context, more, strict=True)]
     context = [-(-n // s) * s for n, s in zip(wanted, op.stride, strict=True)]
-    return cover(whole, tuple(size), context, bounds=whole, align=op.stride)
+    align = [lcm(s, c) for s, c in zip(op.stride, chunk, strict=True)]
+    return cover(whole, tuple(size), context, bounds=whole, align=align)
 
 
 def predict_maps(
@@ -110,6 +129,6 @@ def predict_maps(
 
     With a ``ledger`` an interrupted job goes on where it stopped.
     """
-    blocks = blocks_of(source, op, size)
+    blocks = blocks_of(source, op, size, chunk=out.chunk)
     job = MapsJob(source, op, out)
     return run(job, blocks, label="predicting maps", ledger=ledger, executor=executor, meter=meter)

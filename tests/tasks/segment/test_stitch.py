@@ -76,7 +76,7 @@ def assert_same_up_to_numbers(a, b):
 
 @pytest.mark.parametrize("kind", METHODS)
 @pytest.mark.parametrize("flat", [False, True])
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_blocks_give_the_instances_of_the_whole(kind, flat, data, tmp_path_factory):
     shape = data.draw(st.sampled_from([(1, 40, 30), (5, 24, 17), (12, 16, 16)]))

@@ -102,14 +102,12 @@ class Segmenter:
         flat = self.net.ndim == 2 and (flat or part.box.shape[0] == 1)
         return Maker(self.method, self.map_names, self._spacing(part, 2 if flat else 3), flat)
 
-    def _spacing(self, part: Part, ndim: int) -> tuple[float, ...] | None:
-        """The voxel size that the net was trained with; through the sections of a 2D net, that of the image."""
+    def _spacing(self, part: Part, ndim: int) -> tuple[float, ...]:
+        """The voxel size that the net was trained with, or else that of the image."""
         if self.voxel_size is not None and len(self.voxel_size) == ndim:
             return self.voxel_size
-        if self.net.ndim == ndim:
-            return None
         sizes = dict(zip(part.volume.meta.axes, part.volume.meta.voxel_size, strict=True))
-        return tuple(sizes[axis] for axis in "zyx")
+        return tuple(sizes.get(axis, 1.0) for axis in "zyx"[-ndim:])
 
     def _scaling(self, part: Part) -> Scaling:
         voxels = sample_voxels(part.volume, part.whole)
