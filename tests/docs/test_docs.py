@@ -18,6 +18,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 import yaml
 from pydantic import BaseModel
@@ -37,6 +39,7 @@ from lamella.tasks.segment.specimen import write_specimen as write_cells
 from tests.docs.pages import PAGES, ROOT, Page
 
 SMALLER = [
+    (r"--size \d+ \d+", "--size 32 32"),
     (r"--(count) \d+", r"--\1 3"),
     (r"--(depth) \d+", r"--\1 2"),
     (r"--(size) \d+", r"--\1 32"),
@@ -68,6 +71,12 @@ ADDED = {
     ("demo", "segment"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
     ("train", "segment"): TINY_CELLS,
+    ("train", "segment_dcan"): [
+        *TINY_CELLS[1:],
+        "task.net={kind: dcan, features: [4, 4, 4]}",
+        "data.trim.im_dim=112",
+        "trainer.early_stopping=null",
+    ],
     ("train",): TINY,
     ("evaluate", "alignment"): ["--samples", "1", "--chunk", "16"],
 }
@@ -75,9 +84,13 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "align.md": ["sections", "defects.ome.zarr"],
     "conventions.md": ["aligned.ome.zarr", "aligned.fields.ome.zarr"],
     "convert.md": ["sections"],
+    "frames.md": ["frames"],
+    "preprocessing.md": ["frames", "prep.yaml"],
     "instances.md": ["cells"],
     "labelled-data.md": ["cells", "pairs"],
+    "predict.md": ["cells"],
     "runs.md": ["stacks.h5"],
+    "segment.md": ["cells"],
     "training-data.md": ["sections", "raw.ome.zarr"],
     "volumes.md": ["sections", "volume.ome.zarr", "stacks.h5"],
 }
@@ -135,6 +148,22 @@ def make_cells(here: Path) -> None:
             shutil.copy(file, here / "pairs" / f"{file.stem}{ending}")
 
 
+def write_frames(folder: Path) -> None:
+    """Four positions of an experiment: five slices in one channel, cells stained at the middle one in another."""
+    folder.mkdir()
+    y, x = np.mgrid[:160, :192]
+    for p in range(4):
+        rng = np.random.default_rng(p)
+        for z in range(5):
+            iio.imwrite(
+                folder / f"im_c000_z{z:03d}_t000_p{p:03d}.png", rng.integers(20000, 30000, y.shape).astype(np.uint16)
+            )
+        stain = rng.integers(400, 420, y.shape)
+        for cell in rng.integers(16, 144, (5, 2)):
+            stain[np.hypot(y - cell[0], x - cell[1]) < 14] += 900
+        iio.imwrite(folder / f"im_c001_z002_t000_p{p:03d}.png", stain.astype(np.uint16))
+
+
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the README's commands were run, which began with a folder of sections."""
@@ -149,6 +178,8 @@ def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "sections" / "lamella.json").unlink()  # nobody else's folders have one
     shutil.move(files.defects, here / "defects.ome.zarr")
     make_cells(here)
+    write_frames(here / "frames")
+    (here / "prep.yaml").write_text(page("preprocessing.md").fences("yaml")[0].text)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         run_page(page("README.md"))
