@@ -59,6 +59,7 @@ def test_differences_show_found_missed_false_and_ignored():
     true, predicted = squares([[1, 0, 2, 0], [0, 0, 0, 0]]), squares([[1, 0, 0, 0], [0, 3, 0, 0]])
     true[8:, 24:] = IGNORED
     predicted[:, 7] = 0
+    predicted[8:, 24:] = 7  # in the ignored region
     shown = labels.difference(np.full((16, 32, 3), 100, np.uint8), true, predicted)
     assert tuple(shown[0, 7]) == TRUTH
     assert tuple(shown[0, 6]) == FOUND

@@ -94,16 +94,20 @@ def difference(picture: Picture, true: Labels, predicted: Labels, threshold: flo
     """Truth against prediction over a darkened picture, matched at an IoU of ``threshold``.
 
     Green outlines are predictions that match and white ones the truth they match; missed objects are filled with orange, false
-    predictions with magenta, what is ignored in the truth (``IGNORED``) with grey.
+    predictions with magenta, what is ignored in the truth (``IGNORED``) with grey; predictions there have no outline.
     """
     found = compare(Overlaps.of(true, predicted))
     pairs = match(found, threshold)
     shown = (0.6 * picture).astype(np.uint8)
-    missed = np.isin(true, np.delete(found.true.ids, found.rows[pairs]))
-    false = np.isin(predicted, np.delete(found.predicted.ids, found.columns[pairs]))
+    hit, met = found.true.ids[found.rows[pairs]], found.predicted.ids[found.columns[pairs]]
+    missed = np.isin(true, np.setdiff1d(found.true.ids, hit))
+    false = np.isin(predicted, np.setdiff1d(found.predicted.ids, met))
     for where, colour in ((missed, MISSED), (false, FALSE), (true == IGNORED, _UNKNOWN)):
         shown[where] = (0.55 * shown[where] + 0.45 * np.array(colour)).astype(np.uint8)
-    for labels, colour in ((np.where(missed, 0, true), TRUTH), (np.where(false, 0, predicted), FOUND)):
+    for labels, colour in (
+        (np.where(np.isin(true, hit), true, 0), TRUTH),
+        (np.where(np.isin(predicted, met), predicted, 0), FOUND),
+    ):
         shown[outline(labels)] = colour
     shown[outline(np.where(missed, true, 0))] = MISSED
     shown[outline(np.where(false, predicted, 0))] = FALSE

@@ -22,7 +22,7 @@ from lamella.ops.instances.components import connected
 from lamella.ops.matching import Overlaps, ignoring
 from lamella.tasks.segment.evaluate_inputs import Subject
 
-_BLOCK = {2: (4096, 4096), 3: (64, 512, 512)}  # voxels that are compared at once, about 16 million
+_BLOCK = {2: (2048, 2048), 3: (32, 384, 384)}  # voxels that are compared at once, about 4 million
 
 _MOST = 0.9  # one object may have a few stray voxels; of a mask of many objects no patch is nearly all
 _SUSPECTS = 16  # blocks that hold nothing but a mask
