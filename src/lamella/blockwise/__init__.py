@@ -1,6 +1,7 @@
 """Cover a volume with blocks and run a job over them: in this process or on a cluster, resumable after any kill."""
 
 from lamella.blockwise.blocks import Block, Cover, cover
+from lamella.blockwise.chain import Chain
 from lamella.blockwise.executor import Crew, Executor
 from lamella.blockwise.failure import Failure, PoisonedBlocks
 from lamella.blockwise.job import Job
@@ -10,6 +11,7 @@ from lamella.blockwise.unfinished import Unfinished
 
 __all__ = [
     "Block",
+    "Chain",
     "Cover",
     "Crew",
     "Executor",

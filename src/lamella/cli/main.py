@@ -33,6 +33,7 @@ _VERBS = {
     "train": ("lamella.cli.train:train", "Train a network from a recipe."),
     "align": ("lamella.cli.align:align", "Align a volume of serial sections with a trained run."),
     "predict": ("lamella.cli.predict:predict", "Predict instances in images with a trained run."),
+    "embed": ("lamella.cli.embed:embed", "Embed images with a trained contrast run."),
     "inspect": ("lamella.cli.inspect:inspect", "Show a run's encodings and fields as pictures."),
 }
 _GROUPS = {

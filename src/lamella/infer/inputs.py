@@ -15,7 +15,9 @@ def check_part(part: Part, in_channels: int, ndim: int, slices: int) -> None:
     if part.num_channels != need:
         found = f"{path} has {_counted(part.num_channels)}, the net was trained on {need}"
         raise UserError(
-            f"{found}; name {need} with --channels" if part.num_channels > need else f"{found}; give images with as many"
+            f"{found}; name {need} with --channels"
+            if part.num_channels > need
+            else f"{found}; give images with as many"
         )
     if part.volume.dtype.kind not in "buif":
         raise UserError(f"{path} holds {part.volume.dtype}; images must be integers or floats")

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamella.core.errors import UserError
-from lamella.data.labelled_source import Part
+from lamella.data.image_source import Part
 from lamella.infer import Blended, InferSettings, NetOp, PlaneOp
+from lamella.infer.inputs import check_part, scaling_of
 from lamella.infer.maps import SpaceOp
 from lamella.infer.op import weights_digest
 from lamella.infer.trimmed import TrimmedOp
-from lamella.io.statistics import sample_voxels
 from lamella.ops.instances import Method
 from lamella.ops.intensity import IntensityConfig, Scaling
 from lamella.ops.trim import Resize, TrimConfig
@@ -71,25 +70,11 @@ class Segmenter:
 
     def check(self, part: Part) -> None:
         """Refuse an image that the net cannot take."""
-        path, axes = part.volume.path, "".join(part.volume.meta.axes)
-        need = self.net.in_channels // self.slices
-        if part.num_channels != need:
-            raise UserError(
-                f"{path} has {_counted(part.num_channels)}, the net was trained on {need}; name {need} with --channels"
-                if part.num_channels > need
-                else f"{path} has {_counted(part.num_channels)}, the net was trained on {need}; give images with as many"
-            )
-        if part.volume.dtype.kind not in "buif":
-            raise UserError(f"{path} holds {part.volume.dtype}; images must be integers or floats")
-        if "z" not in axes and (self.net.ndim == 3 or self.slices > 1):
-            what = "volumes" if self.net.ndim == 3 else f"{self.slices} neighbouring sections"
-            raise UserError(
-                f"{path} has axes {axes} and no z, but the net was trained on {what}; give stacks of sections"
-            )
+        check_part(part, self.net.in_channels, self.net.ndim, self.slices)
 
     def op(self, part: Part) -> SpaceOp:
         """The net for this image, scaled by its own intensities: (c, z, y, x) to the maps (k, z, y, x)."""
-        scaling = self._scaling(part)
+        scaling = scaling_of(part, self.normaliser)
         repeated = scaling.repeated(self.slices) if self.slices > 1 else scaling
         net = NetOp(self.net, repeated, mirror=self.mirror, settings=self.settings, device=self.device)
         tiled = Blended(net) if self.settings.overlap is not None or not net.seamless else net
@@ -109,13 +94,6 @@ class Segmenter:
         sizes = dict(zip(part.volume.meta.axes, part.volume.meta.voxel_size, strict=True))
         return tuple(sizes.get(axis, 1.0) for axis in "zyx"[-ndim:])
 
-    def _scaling(self, part: Part) -> Scaling:
-        voxels = sample_voxels(part.volume, part.whole)
-        try:
-            return self.normaliser.measure(voxels if part.channels is None else voxels[list(part.channels)])
-        except UserError as error:
-            raise UserError(f"{part.volume.path}: {error}") from None
-
 
 class WithImage:
     """An op that adds the image itself, its first channel scaled and cut to 0 to 1, as the last map."""
@@ -129,7 +107,3 @@ class WithImage:
 
     def __call__(self, patch: NDArray[Any]) -> NDArray[np.float32]:
         return np.concatenate([self.op(patch), np.clip(self.scaling(patch)[:1], 0, 1)])
-
-
-def _counted(channels: int) -> str:
-    return f"{channels} channel{'s' if channels != 1 else ''}"
