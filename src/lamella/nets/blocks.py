@@ -270,6 +270,6 @@ def _fuse_pairs(layers: nn.Sequential) -> None:
         if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
             layers[at] = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
             layers[at + 1] = nn.Identity()
-        following = next((layer for layer in layers[at + 1 :] if not isinstance(layer, nn.Identity)), None)
+        following = next((layer for layer in list(layers)[at + 1 :] if not isinstance(layer, nn.Identity)), None)
         if isinstance(following, nn.ReLU | nn.LeakyReLU | nn.ELU | nn.SiLU):
             following.inplace = True
