@@ -50,6 +50,7 @@ SMALLER = [
     (r"0:4,0:512,0:512", "0:4,0:64,0:64"),
     (r"0:20,1000:2000,1000:2000", "0:2,10:50,20:60"),
     (r"(validation\.length)=\d+", r"\1=2"),
+    (r"--(ramp-steps) \d+", r"--\1 30"),
 ]
 TINY = [
     "task.net={levels: 2, skip: 1, features: 2, features_step: 1, channels: [3], kernel: 3, correlation: 1}",
@@ -78,6 +79,10 @@ ADDED = {
         "trainer.early_stopping=null",
     ],
     ("train",): TINY,
+    ("tune", "lr"): [*TINY_CELLS, "--counts", "2,1", "--steps", "2,2", "--spans", "0.5"],
+    ("tune", "batch"): [*TINY_CELLS, "--sizes", "1,2", "--by", "samples", "--budget", "2"],
+    ("tune", "search"): [*TINY_CELLS, "--trials", "2"],
+    ("tune", "instances"): ["--candidates", "4", "--rounds", "1", "--jobs", "1"],
     ("evaluate", "alignment"): ["--samples", "1", "--chunk", "16"],
 }
 NEEDS = {  # what is there when a page begins; README begins with sections/ alone and makes the rest
@@ -92,6 +97,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "runs.md": ["stacks.h5"],
     "segment.md": ["cells"],
     "training-data.md": ["sections", "raw.ome.zarr"],
+    "tune.md": ["cells"],
     "volumes.md": ["sections", "volume.ome.zarr", "stacks.h5"],
 }
 NOT_HERE = ("://", "cluster.yaml")  # what a command that is not run must have, if it is one of lamella's
