@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lamella.io.description import Description, describe
+    from lamella.io.frames import present
     from lamella.io.hdf5 import create_archive
     from lamella.io.open import create_volume, open_volume
     from lamella.io.plan import mip_factors
+    from lamella.io.positions import positions_of
+    from lamella.io.preprocessing import Preprocessing
 
 _WHERE = {
     "open_volume": "open",
@@ -18,9 +21,22 @@ _WHERE = {
     "Description": "description",
     "describe": "description",
     "mip_factors": "plan",
+    "positions_of": "positions",
+    "present": "frames",
+    "Preprocessing": "preprocessing",
 }
 
-__all__ = ["Description", "create_archive", "create_volume", "describe", "mip_factors", "open_volume"]
+__all__ = [
+    "Description",
+    "Preprocessing",
+    "create_archive",
+    "create_volume",
+    "describe",
+    "mip_factors",
+    "open_volume",
+    "positions_of",
+    "present",
+]
 
 
 def __getattr__(name: str) -> Any:

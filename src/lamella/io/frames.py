@@ -54,6 +54,9 @@ FRAMES = "frames"  # name of the list of frames in a volume's provenance
 PLATE = "plate"  # what a plate said of itself, in the record of the frames made from it
 
 _TIFF = (".tif", ".tiff")
+_RECENT = Recent()  # of all positions, so that memory does not grow with their number
+if hasattr(os, "register_at_fork"):  # a child's lock may be one that a thread of its parent held
+    os.register_at_fork(after_in_child=_RECENT.clear)
 
 
 class Frames:
@@ -82,7 +85,6 @@ class FramesVolume(StoredVolume):
         super().__init__(header)
         self.files = {(f.t, f.c, f.z): table.file(f) for f in frames}
         self.unwritten_is_zero = (table.folder / RECORD).is_file()
-        self.recent = Recent()
 
     def _open(self) -> None:
         return None
@@ -101,7 +103,9 @@ class FramesVolume(StoredVolume):
         try:
             if file.suffix.lower() in _TIFF:
                 return read_tiff(file, box, self.dtype)
-            return np.asarray(self.recent.get(file, lambda: read_image(file, 2))[box.slices()])
+            stat = file.stat()
+            whole = _RECENT.get((file, stat.st_mtime_ns, stat.st_size), lambda: read_image(file, 2))
+            return np.array(whole[box.slices()])
         except FileNotFoundError:
             if self.unwritten_is_zero:
                 return np.zeros(box.shape, self.dtype)
@@ -117,7 +121,6 @@ class FramesVolume(StoredVolume):
             file = self.files.get(place)
             if file is not None:
                 put_file(file, encode(frame, file.suffix))
-                self.recent.forget(file)
             elif frame.any():
                 t, c, z = place
                 raise UserError(

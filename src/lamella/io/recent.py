@@ -20,9 +20,10 @@ class Recent:
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
         self.limit = limit
-        self._clear()
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget everything."""
         self._lock = threading.Lock()
         self._arrays: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
@@ -32,7 +33,7 @@ class Recent:
 
     def __setstate__(self, limit: int) -> None:
         self.limit = limit
-        self._clear()
+        self.clear()
 
     def get(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """The array under ``key``, made now if it is not remembered. Do not change it."""

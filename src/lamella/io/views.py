@@ -4,6 +4,7 @@ A view has the coordinates of the volume below it, is picklable if that is, and 
 
 - ``crop``: a smaller box; everything outside does not exist.
 - ``expanded``: with axes of length one that the volume lacks, so that ``z y x`` can be stored as ``t c z y x``.
+- ``nonzero``: 1 where the volume is not 0, as uint8; labels as a mask.
 - ``normalised``: each section through a normaliser. One that looks ``context`` pixels far gets the tile with that margin, so memory
   stays that of the tile; one that needs the whole section gets it, and the sections used last are kept.
 """
@@ -118,6 +119,17 @@ class Expanded(View):
         return self.source.read(inner).reshape(box.shape)
 
 
+class Nonzero(View):
+    """See ``nonzero``."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    def read(self, box: Box) -> NDArray[np.uint8]:
+        return (self.source.read(box) != 0).astype(np.uint8)
+
+
 class Normalised(View):
     """See ``normalised``."""
 
@@ -178,6 +190,11 @@ def expanded(volume: Volume, axes: str, **places: int) -> Volume:
             "choose a sample or a data set of it"
         )
     return Expanded(volume, tuple(axes), places)
+
+
+def nonzero(volume: Volume) -> Volume:
+    """``volume`` as a mask: 1 where it is not 0."""
+    return Nonzero(volume)
 
 
 def normalised(volume: Volume, normaliser: SectionNormaliser, keep_bytes: int = LIMIT_BYTES) -> Volume:

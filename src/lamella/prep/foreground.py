@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from lamella.io.frames import FRAMES
 from lamella.io.frames_table import listed
 from lamella.io.prepared import Prepared
 from lamella.io.preprocessing import stored_path
+from lamella.io.views import nonzero
 from lamella.ops.foreground import border_weights
 from lamella.ops.threshold import foreground_mask, threshold
 from lamella.prep.archive import origin
@@ -110,7 +112,7 @@ def _own_masks(settings: MaskSettings, experiment: Experiment, begun: Begun) -> 
         have, need = masks.views[p].box.shape[3:], experiment.views[p].box.shape[3:]
         if have != need:
             raise UserError(f"masks of {p} are {have} px, the images {need}; give masks of the same size")
-    return masks
+    return replace(masks, views={p: measures.view(nonzero(v.source)) for p, v in masks.views.items()})
 
 
 def _places(experiment: Experiment, channels: Sequence[int]) -> tuple[Place, ...]:
@@ -147,6 +149,9 @@ def _volumes(
     experiment: Experiment, places: Sequence[Place], settings: MaskSettings, channels: Sequence[int], begun: Begun
 ) -> dict[tuple[str, str], Volume]:
     """The volumes to write, by kind and position; those that an earlier run made are opened."""
+    for kind in ("masks", "weights"):  # what a kill left of a volume that was being created
+        for part in list((begun.folder / kind).rglob(".*.zarr")):
+            shutil.rmtree(part)
     made = {}
     kinds = {"masks": "uint8", **({"weights": "float32"} if settings.weights else {})}
     for position in experiment.names:
@@ -191,7 +196,7 @@ class Make:
     def _of(self, frame: Frame) -> NDArray[np.bool_]:
         image = read_frame(self.views, frame)
         if self.given:
-            return image >= 0.5 if set(np.unique(image)) <= {0.0, 1.0} else image > 0
+            return image >= 0.5
         level = self.levels.get((frame.channel, frame.position, frame.time))
         return foreground_mask(image, self.settings.method, self.settings.radius, level)
 
