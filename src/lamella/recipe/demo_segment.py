@@ -43,6 +43,9 @@ from lamella.tasks.segment.evaluate_inputs import Subject, open_subjects
 from lamella.tasks.segment.evaluate_settings import InstanceSettings
 from lamella.tasks.segment.specimen import BLOB, SETS, SpecimenConfig, write_specimen
 
+_SECONDS = 110.0  # for training
+_FEWEST_STEPS = 80  # after fewer a net finds nothing
+_LOOKS = 5  # at the images to follow the training on
 _FEWEST = 6  # images of one's own: four to train on, one to follow the training, one to score
 
 
@@ -116,18 +119,28 @@ def run_demo(out: Path, settings: DemoSettings, *, overwrite: bool = False) -> t
     return demo, found
 
 
-def demo_recipe(demo: SegmentDemo) -> Recipe:
-    """The recipe ``demo_segment``, reading the demonstration's images."""
-    channels = _num_channels(open_volume(demo.split()["train"][0].image))
+def demo_recipe(demo: SegmentDemo, steps: int | None) -> Recipe:
+    """The recipe ``demo_segment``, reading the demonstration's images; ``steps`` of None are the recipe's own."""
     changes = [
         f"data.sources=[{json.dumps(demo.source('train'))}]",
         f"validation.sources=[{json.dumps(demo.source('val'))}]",
-        f"task.channels={channels}",
+        f"task.channels={_num_channels(open_volume(demo.split()['train'][0].image))}",
         f"seed={demo.settings.seed}",
         f"trainer.device={demo.settings.device}",
     ]
-    changes += [f"trainer.steps={demo.settings.steps}"] if demo.settings.steps else []
+    changes += [f"trainer.steps={steps}", f"trainer.validate_every={max(steps // _LOOKS, 1)}"] if steps else []
     return load_recipe("demo_segment", changes)
+
+
+def _steps(demo: SegmentDemo) -> int:
+    """As many as were asked for, or as fit into the time that a demonstration may take; found once."""
+    if demo.settings.steps is not None:
+        return demo.settings.steps
+    if "steps" in demo.found:
+        return demo.found["steps"]
+    from lamella.recipe.demo_speed import affordable_steps
+
+    return demo.note("steps", affordable_steps(demo_recipe(demo, None), _SECONDS, _FEWEST_STEPS))
 
 
 def _usable(path: str, settings: DemoSettings) -> list[Pair]:
@@ -175,7 +188,7 @@ def _specimen_config(settings: DemoSettings) -> SpecimenConfig:
 def _train(demo: SegmentDemo) -> None:
     from lamella.recipe.train import train
 
-    _, outcome = train(demo_recipe(demo), RUN, runs=demo.run.path.parent, resume=True)
+    _, outcome = train(demo_recipe(demo, _steps(demo)), RUN, runs=demo.run.path.parent, resume=True)
     if outcome.interrupted:
         raise KeyboardInterrupt
 

@@ -22,7 +22,7 @@ _RECORD = "demo.json"
 
 @dataclass
 class Demonstration:
-    """Where a demonstration keeps its parts, and what of it is done (seconds per step)."""
+    """Where a demonstration keeps its parts, what of it is done (seconds per step), and what it found out on the way."""
 
     task: ClassVar[str]
     made: ClassVar[Sequence[str]]
@@ -31,6 +31,7 @@ class Demonstration:
     out: Path
     settings: DemoSettings
     seconds: dict[str, float] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
 
     @property
     def run(self) -> RunFolder:
@@ -54,7 +55,7 @@ class Demonstration:
                 why = "exists already" if same else "was begun with other settings"
                 raise UserError(f"output {self.out} {why}; choose another --out, or replace it with --overwrite")
             if not overwrite:
-                self.seconds = known["seconds"]
+                self.seconds, self.found = known["seconds"], known.get("found", {})
                 return
         self.check()
         if record.exists():
@@ -74,8 +75,19 @@ class Demonstration:
             self.seconds[name] = round(time.monotonic() - start, 1)
             self._save()
 
+    def note(self, name: str, value: int) -> int:
+        """Keep ``value`` for when the demonstration goes on."""
+        self.found[name] = value
+        self._save()
+        return value
+
     def _save(self) -> None:
-        record = {"task": self.task, "settings": self.settings.to_dict(), "seconds": self.seconds}
+        record = {
+            "task": self.task,
+            "settings": self.settings.to_dict(),
+            "seconds": self.seconds,
+            "found": self.found,
+        }
         write_json(self.out / _RECORD, record)
 
     def _remove(self) -> None:
