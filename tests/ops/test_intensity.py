@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lamella.core.errors import UserError
-from lamella.ops.intensity import MinMax, Percentile, Range, ZScore
+from lamella.ops.intensity import Factor, MinMax, Percentile, Range, ZScore
 
 MEASURED = [Percentile(), Percentile(low=5, high=90, clip=True), MinMax(), ZScore()]
 
@@ -22,7 +22,7 @@ def test_brightness_and_contrast_change_nothing(config, dtype):
     assert np.allclose(config.measure(values)(values), config.measure(brighter)(brighter), atol=1e-4)
 
 
-@pytest.mark.parametrize("config", [*MEASURED, Range(low=(3,), high=(90.0, 200.0))], ids=lambda c: c.kind)
+@pytest.mark.parametrize("config", [*MEASURED, Range(low=(3,), high=(90.0, 200.0)), Factor(factor=0.25)], ids=lambda c: c.kind)
 def test_a_part_of_the_scaled_image_is_the_scaled_part(config):
     values = image(np.uint16)
     scaling = config.measure(values)
@@ -87,3 +87,8 @@ def test_what_cannot_be_measured_is_told():
         Percentile.load({"low": 50, "high": 40})
     with pytest.raises(UserError, match="must be below high"):
         Range.load({"low": [5], "high": [5]})
+
+
+def test_a_factor_is_all_that_is_applied():
+    values = image(np.uint16)
+    assert np.array_equal(Factor(factor=0.25).measure(values)(values), (values / 4).astype(np.float32))
