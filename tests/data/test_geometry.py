@@ -1,5 +1,7 @@
 """Laws of geometry: inverse, composition, and every kind of layer staying true to the voxels it belongs to."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,29 @@ def test_mirror_and_transpose_by_hand():
     assert torch.equal(Mirror(p=1, axes=("x",))(sample, stream(0))["image"].tensor, image.flip(-1))
     assert torch.equal(Mirror(p=1, axes=("y", "z"))(sample, stream(0))["image"].tensor, image.flip(-2))
     assert torch.equal(Transpose(p=1)(sample, stream(0))["image"].tensor, image.transpose(-1, -2))
+
+
+def test_transposing_three_axes_gives_every_order_and_takes_points_along():
+    image = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
+    corner = torch.tensor([[[0.0, 1.0, 2.0]]])
+    sample = Sample({"image": Layer(image, "image"), "corner": Layer(corner, "points")})
+    seen = set()
+    for k in range(40):
+        moved = Transpose(p=1, axes=("z", "y", "x"))(sample, stream(k))
+        seen.add(tuple(moved["image"].tensor.flatten().tolist()))
+        z, y, x = (int(v) for v in moved["corner"].tensor[0, 0])
+        assert moved["image"].tensor[0, 0, z, y, x] == image[0, 0, 0, 1, 2]
+    orders = {tuple(image[0, 0].permute(order).flatten().tolist()) for order in permutations(range(3))}
+    assert seen == orders - {tuple(image.flatten().tolist())}
+
+
+def test_axes_of_different_size_are_transposed_for_the_whole_batch():
+    image = torch.rand(4, 1, 2, 3, 5)
+    for k in range(6):
+        moved = Transpose(p=0.5, axes=("z", "y", "x"))(Sample({"image": Layer(image, "image")}), stream(k))[
+            "image"
+        ].tensor
+        assert any(torch.equal(moved, image.permute(0, 1, *(2 + a for a in order))) for order in permutations(range(3)))
 
 
 def test_rotation_turns_y_towards_x():

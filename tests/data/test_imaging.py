@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from lamella.core.errors import UserError
 from lamella.core.rng import stream
@@ -151,6 +152,18 @@ def test_blur_averages_tissue_and_never_nothing():
     dot[..., 10, 10] = 1
     soft = shown(Sample({"sections": Layer(dot, "image")}), Blur(p=1, sigma=(1, 1)))
     assert soft[0, 0, 10, 10] == pytest.approx(0.01 + 0.99 / (2 * np.pi), rel=0.02)
+
+
+@pytest.mark.parametrize("axes", [("y", "x"), ("z", "y", "x"), ("z",)])
+def test_blur_of_an_image_is_that_of_scipy_and_0_an_intensity_like_others(axes):
+    image = np.zeros((11, 24, 26), np.float32)
+    image[5, 12, 13], image[4:7, 8:15, 4:9] = 3, 1
+    sample = Sample({"image": Layer(torch.from_numpy(image)[None, None], "image")})
+    out = shown(sample, Blur(p=1, sigma=(1.2, 1.2), axes=axes))[0, 0].numpy()
+    sigma = [1.2 if axis in axes else 0 for axis in "zyx"]
+    expected = ndimage.gaussian_filter(image, sigma, mode="constant", radius=[4 if s else 0 for s in sigma])
+    mass = ndimage.gaussian_filter(np.ones_like(image), sigma, mode="constant", radius=[4 if s else 0 for s in sigma])
+    assert np.allclose(out, expected / mass, atol=1e-4)
 
 
 def test_imaging_needs_floats_and_one_clean_image():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
@@ -33,20 +34,27 @@ class Mirror(GeometricAugment):
 
 
 class Transpose(GeometricAugment):
-    """Swap y and x with probability p. Where they differ in size, the whole batch is swapped or none of it."""
+    """Swap y and x with probability p, or, with three ``axes``, put these in any order. Where they differ in size, the whole batch
+    is treated alike.
+    """
 
     kind: Literal["transpose"] = "transpose"
     p: Probability = 0.5
+    axes: tuple[AxisName, ...] = Field(("y", "x"), min_length=2)
+    """Axes that change places; z is passed over in 2D."""
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Geometry:
-        *rest, height, width = sample.space
+        axes = [sample.ndim + axis for axis in present(self.axes, sample.ndim)]
+        orders = [order for order in permutations(axes) if list(order) != axes] or [tuple(axes)]
         drawn = happens(rng, self.p, (sample.batch, 1))
-        if height != width:
-            drawn[:] = drawn[0]
-        matrix = identity_matrix(sample.batch, 1, sample.ndim)
-        swapped = matrix[..., (*range(len(rest)), -1, -2)]
-        matrix = np.where(drawn[..., None, None], swapped, matrix)
-        target = (*rest, width, height) if drawn.all() else sample.space
+        chosen = rng.integers(len(orders), size=drawn.shape) if len(orders) > 1 else np.zeros(drawn.shape, int)
+        if len({sample.space[axis] for axis in axes}) > 1:
+            drawn[:], chosen[:] = drawn[0], chosen[0]
+        places = np.tile(np.arange(sample.ndim), (sample.batch, 1, 1))
+        for k in np.flatnonzero(drawn):
+            places[k, 0, axes] = orders[int(chosen[k, 0])]
+        matrix = np.eye(sample.ndim)[np.argsort(places, -1)]  # output axis i shows input axis places[i]
+        target = tuple(sample.space[axis] for axis in places[0, 0])
         # about the corner, which both spaces share, instead of the centre
         return Geometry((Affine(matrix, np.zeros(matrix.shape[:-1])),), sample.space, target)
 

@@ -8,10 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lamella.data.augment.affine import AxisName
+from lamella.data.augment.affine import present as present_axes
 from lamella.data.augment.base import Levels, Probability, happens
 from lamella.data.augment.cutouts import draw_seed
 from lamella.data.augment.shown import ImagingAugment, image_shape, spread
@@ -52,31 +54,37 @@ class Focus:
 
 
 class Blur(ImagingAugment):
-    """Sections out of focus: a Gaussian blur along y and x that averages tissue only, never missing data."""
+    """Images out of focus: a Gaussian blur along y and x that averages tissue only, never missing data of sections."""
 
     kind: Literal["blur"] = "blur"
     p: Probability = 0.5
     sigma: Levels = (0.0, 1.0)
-    """Standard deviation, pixels."""
+    """Standard deviation, voxels."""
+    axes: tuple[AxisName, ...] = ("y", "x")
+    """Axes to blur; z is passed over in 2D."""
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> Focus:
         shape = image_shape(sample)
         return Focus(rng.uniform(*self.sigma, shape) * happens(rng, self.p, shape))
 
     def change(self, shown: Float[Tensor, "b c *space"], params: Focus) -> Float[Tensor, "b c *space"]:
+        return self.change_known(shown, params, torch.ones_like(shown, dtype=torch.bool))
+
+    def change_known(
+        self, shown: Float[Tensor, "b c *space"], params: Focus, known: Bool[Tensor, "b c *space"]
+    ) -> Float[Tensor, "b c *space"]:
         chosen = np.flatnonzero(params.sigma > 0)
         if chosen.size == 0:
             return shown
         index = torch.as_tensor(chosen).to(shown.device)
-        images = shown.flatten(0, 1)[index].reshape(
-            chosen.size, -1, *shown.shape[-2:]
-        )  # z, or 1, takes the place of channels
+        images, present = (tensor.flatten(0, 1)[index] for tensor in (shown, known))
         weights = gaussian(params.sigma.reshape(-1)[chosen], images)
-        present = (images != 0).to(images.dtype)
-        mean = blur_plane(images, weights) / blur_plane(present, weights).clamp_min(1e-6)
-        sharp = shown.flatten(0, 1).clone()
-        sharp[index] = torch.where(images == 0, images, mean).reshape(-1, *shown.shape[2:])
-        return sharp.reshape(shown.shape)
+        total, mass = images * present, present.to(images.dtype)
+        for axis in present_axes(self.axes, shown.ndim - 2):
+            total, mass = (blur_along(tensor, weights, axis) for tensor in (total, mass))
+        changed = shown.flatten(0, 1).clone()
+        changed[index] = torch.where(present, total / mass.clamp_min(1e-6), images)
+        return changed.reshape(shown.shape)
 
 
 def gaussian(sigma: NDArray[np.float64], like: Tensor) -> Float[Tensor, "n taps"]:
@@ -87,11 +95,12 @@ def gaussian(sigma: NDArray[np.float64], like: Tensor) -> Float[Tensor, "n taps"
     return torch.as_tensor(weights / weights.sum(1, keepdims=True), dtype=like.dtype).to(like.device)
 
 
-def blur_plane(images: Float[Tensor, "n z h w"], weights: Float[Tensor, "n taps"]) -> Float[Tensor, "n z h w"]:
-    """Each image convolved with its own kernel along y and along x; outside is 0."""
-    num, depth, taps = images.shape[0], images.shape[1], weights.shape[1]
-    kernel = weights.repeat_interleave(depth, 0)
-    flat = images.reshape(1, num * depth, *images.shape[-2:])
-    flat = F.conv2d(flat, kernel.reshape(-1, 1, taps, 1), padding=(taps // 2, 0), groups=num * depth)
-    flat = F.conv2d(flat, kernel.reshape(-1, 1, 1, taps), padding=(0, taps // 2), groups=num * depth)
-    return flat.reshape(images.shape)
+def blur_along(
+    images: Float[Tensor, n *space], weights: Float[Tensor, "n taps"], axis: int
+) -> Float[Tensor, n *space]:
+    """Each image convolved with its own kernel along ``axis``, counted from the end; outside is 0."""
+    num, taps = weights.shape
+    moved = images.movedim(axis, -1)
+    rows = moved.reshape(1, num, -1, moved.shape[-1])
+    blurred = F.conv2d(rows, weights.reshape(num, 1, 1, taps), padding=(0, taps // 2), groups=num)
+    return blurred.reshape(moved.shape).movedim(-1, axis)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,14 +31,21 @@ class ImagingAugment(Augment):
     def apply(self, sample: Sample, params: Any) -> Sample:
         sample = with_shown(sample)
         shown = sample[SHOWN].tensor
-        changed = self.change(shown, params)
-        if clean_name(sample) == SECTIONS and changed is not shown:
+        sections = clean_name(sample) == SECTIONS
+        changed = self.change_known(shown, params, shown != 0) if sections else self.change(shown, params)
+        if sections and changed is not shown:
             changed = as_tissue(changed, shown)
         return sample.with_tensors(**{SHOWN: changed})
 
     def change(self, shown: Float[Tensor, "b c *space"], params: Any) -> Float[Tensor, "b c *space"]:
         """The images with the params' changes; the input stays as it was. What is missing in sections is put back by ``apply``."""
         raise NotImplementedError
+
+    def change_known(
+        self, shown: Float[Tensor, "b c *space"], params: Any, known: Bool[Tensor, "b c *space"]
+    ) -> Float[Tensor, "b c *space"]:
+        """The same where only what is ``known`` says something, for those that mix a voxel with its neighbours."""
+        return self.change(shown, params)
 
 
 def with_shown(sample: Sample) -> Sample:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lamella.core.errors import UserError
+from lamella.data.augment.affine import present
 from lamella.data.augment.arrange import Transpose
 from lamella.data.sample import Sample
 from lamella.ops.ntxent import nt_xent
@@ -59,11 +60,12 @@ class ContrastTask(Task):
                 f"point_density {self.config.point_density} gives {self.config.point_density * given:.1f} points in a view of "
                 f"{given} voxels; raise it to {_FEWEST / given:.2g} or more, or enlarge data.crop"
             )
-        if batch.space[-1] != batch.space[-2] and any(isinstance(a, Transpose) for a in self.config.specimen):
-            raise UserError(
-                f"crops of {batch.space} cannot be transposed within one size; set y and x of data.crop alike, or leave "
-                "'transpose' out of task.specimen"
-            )
+        for each in self.config.specimen:
+            if isinstance(each, Transpose) and len({batch.space[a] for a in present(each.axes, batch.ndim)}) > 1:
+                raise UserError(
+                    f"crops of {batch.space} cannot be transposed within one size; set {' and '.join(each.axes)} of data.crop "
+                    "alike, or leave 'transpose' out of task.specimen"
+                )
 
     def sample(self, batch: Sample, rng: np.random.Generator, training: bool) -> ContrastSample:
         """Views are drawn for validation as for training: without, both would be the same."""
