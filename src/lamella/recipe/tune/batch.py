@@ -77,7 +77,7 @@ def measure_on_cpu(values: Mapping[str, Any], sizes: Sequence[int], share: float
     for size in sizes:
         expected = expected_peak(probes, size)
         if expected > allowed:
-            told = f"{size} would take {_gigabytes(expected)} of {_gigabytes(allowed)} that are allowed"
+            told = f"{size} would take {_gigabytes(expected)} of {_gigabytes(float(allowed))} that are allowed"
             return Room(probes, allowed, largest_within(probes, allowed), told)
         probes.append(_probe(values, size))
         if not probes[-1].fits:
@@ -152,7 +152,7 @@ def _room(tuning: Tuning, settings: BatchSettings, on_gpu: bool) -> Room:
 
 def _probe(values: Mapping[str, Any], size: int) -> Probe:
     measured = probe(values, size)
-    told = f"{_gigabytes(measured.peak)}, {measured.rate:.3g} samples/s" if measured.fits else "does not fit"
+    told = f"{_gigabytes(float(measured.peak))}, {measured.rate:.3g} samples/s" if measured.fits else "does not fit"
     say(f"batches of {size}: {told}")
     return measured
 

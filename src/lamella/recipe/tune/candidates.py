@@ -125,7 +125,7 @@ def near_values(space: tuple[list[Range], Values], best: Values, count: int, rou
                 keep = rng.random() < _KEEP and best[r.key] in r.choices
                 moved[r.key] = best[r.key] if keep else r.choices[int(rng.integers(len(r.choices)))]
             else:
-                moved[r.key] = _at(r, min(max(_place(r, best[r.key]) + rng.uniform(-width, width), 0.0), 1.0))
+                moved[r.key] = _at(r, min(max(_place(r, float(best[r.key])) + rng.uniform(-width, width), 0.0), 1.0))
         found.append({**fixed, **moved})
     return found
 

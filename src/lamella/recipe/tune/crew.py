@@ -48,6 +48,11 @@ def abandoned() -> bool:
     return _stop is not None and (_stop.is_set() or (parent is not None and not parent.is_alive()))
 
 
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_worker() -> bool:
     """Whether this is one of several processes."""
     return _stop is not None
@@ -60,6 +65,8 @@ def say(line: str) -> None:
 
 def _do(function: Callable[[T], R], item: T) -> R:
     with _busy:
+        if abandoned():
+            raise InterruptedError("the command that started this has stopped")
         return function(item)
 
 
@@ -69,9 +76,7 @@ def _begin(stop: Any, log: str, workers: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides
     sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115 open as long as the process lives
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // workers)))  # PyTorch is not imported yet
 
 
 def _end_with_parent() -> None:

@@ -23,6 +23,7 @@ from lamella.infer.op import weights_digest
 from lamella.recipe.find import open_checkpoint, parse_recipe
 from lamella.recipe.segmenter import load_segmenter
 from lamella.recipe.tune.candidates import Values, check_words, config, first_values, kinds_for, near_values, space_of
+from lamella.recipe.tune.crew import processors
 from lamella.recipe.tune.folder import Tuning, changed
 from lamella.recipe.tune.method_report import INSTANCES, Tried, find
 from lamella.recipe.tune.method_scores import Unit, score_all, score_of
@@ -130,6 +131,6 @@ def _leaders(tried: Sequence[Tried], spaces: Mapping[str, Any]) -> list[Tried]:
 
 def _try(units: Sequence[Unit], values: Sequence[Values], settings: MethodSettings, folder: Path) -> list[Tried]:
     whole = [config(v).model_dump(mode="json") for v in values]
-    jobs = settings.jobs or len(os.sched_getaffinity(0))
+    jobs = settings.jobs or processors()
     sums = score_all(units, whole, folder, jobs)
     return [Tried(v, s, score_of(s, settings.score)) for v, s in zip(whole, sums, strict=True)]

@@ -164,5 +164,5 @@ def _group_spare(folder: Path) -> float:
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         except (OSError, ValueError):
             continue
-        return float("inf") if most == "max" else int(most) - now + int(stat.get(cache, 0))
+        return float("inf") if most == "max" else float(int(most) - now + int(stat.get(cache, 0)))
     return float("inf")

@@ -84,9 +84,9 @@ def _by_setting(ranked: Sequence[Tried], kind: str, score: Score) -> list[Chart]
     mine = [t for t in ranked if t.values["kind"] == kind]
     made = []
     for key, value in mine[0].values.items():
-        points = [(t.values[key], t.score) for t in mine]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and len({x for x, _ in points}) > 1:
+        points = [(float(t.values[key]), t.score) for t in mine] if is_number else []
+        if len({x for x, _ in points}) > 1:
             made.append(
                 Chart(
                     f"{key}.png", _points(key, points, score), f"{score} of {kind} against {key}; the winner is marked."

@@ -17,6 +17,7 @@ from lamella.recipe.tune.report import Findings, write_findings
 from lamella.recipe.tune.settings import SearchSettings
 from lamella.recipe.tune.space import Range, changes
 from lamella.recipe.tune.trials import NoSuchMetric, Trial, check_recipe
+from lamella.runs.metrics import Metrics
 
 if TYPE_CHECKING:
     from lamella.recipe.tune.study import Claim, Study
@@ -84,8 +85,10 @@ def _work_on(job: Search, study: Study, claim: Claim) -> bool:
     import torch
 
     trial = Trial(job.tuning, job.settings, claim.name, changes(job.ranges, claim.trial.params), {})
+    reporter = Reporter(claim, job.settings.metric)
+    reporter.catch_up(trial.run.metrics)
     try:
-        result = trial(_Reporter(claim, job.settings.metric))
+        result = trial(reporter)
     except NoSuchMetric:
         study.finish(claim, math.nan, "failed: no such metric", failed=True)
         raise
@@ -101,19 +104,28 @@ def _work_on(job: Search, study: Study, claim: Claim) -> bool:
     return True
 
 
-class _Reporter:
+class Reporter:
     """Reports every score of a trial to the study, which may say that the trial is not worth its time."""
 
     def __init__(self, claim: Claim, metric: str) -> None:
-        self._claim, self._metric = claim, metric
+        self._claim, self._metric, self._reported = claim, metric, set(claim.reported)
+
+    def catch_up(self, metrics: Metrics) -> None:
+        """Report what an earlier attempt measured and did not come to report."""
+        for step, value in zip(*metrics.curve(self._metric), strict=True):
+            self._report(int(step), value)
 
     def __call__(self, step: int, row: Mapping[str, float | str]) -> str | None:
         value = row.get(self._metric)
         if not isinstance(value, float):
             return None
-        if step not in self._claim.reported:
-            self._claim.trial.report(value, step)
+        self._report(step, value)
         return f"{_PRUNED} at step {step}" if self._claim.trial.should_prune() else None
+
+    def _report(self, step: int, value: float) -> None:
+        if step not in self._reported:
+            self._reported.add(step)
+            self._claim.trial.report(value, step)
 
 
 def _drop_losers(job: Search, study: Study) -> None:

@@ -25,7 +25,8 @@ def find(job: Search, study: Study) -> Findings:
     """What a search has found so far; there must be a best trial."""
     best, goal = study.best(), job.settings
     assert best is not None
-    trials = sorted(study.trials(), key=lambda t: _rank(t, goal))
+    drawn = [trial for trial in study.trials() if len(trial.params) == len(job.ranges)]  # others are being drawn now
+    trials = sorted(drawn, key=lambda t: _rank(t, goal))
     states = [trial.state for trial in trials]
     counts = {name: states.count(state) for name, state in _STATES.items()}
     return Findings(
