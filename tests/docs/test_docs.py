@@ -68,9 +68,11 @@ TINY_CELLS = [
     *(change for change in TINY if change.startswith("trainer.")),
     "trainer.precision='32'",
 ]
+TINY_CONTRAST = [*TINY_CELLS, "data.crop=64", "data.overhang=0"]
 ADDED = {
     ("demo", "segment"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
+    ("train", "contrast"): TINY_CONTRAST,
     ("train", "segment"): TINY_CELLS,
     ("train", "segment_dcan"): [
         *TINY_CELLS[1:],
@@ -88,6 +90,7 @@ ADDED = {
 NEEDS = {  # what is there when a page begins; README begins with sections/ alone and makes the rest
     "align.md": ["sections", "defects.ome.zarr"],
     "conventions.md": ["aligned.ome.zarr", "aligned.fields.ome.zarr"],
+    "contrast.md": ["cells"],
     "convert.md": ["sections"],
     "frames.md": ["frames"],
     "preprocessing.md": ["frames", "prep.yaml"],
@@ -341,3 +344,8 @@ def test_examples_of_recipes_are_valid():
     values = yaml.safe_load(text)
     assert len(LabelledData.load(values["data"]).sources) == 4
     assert LabelledData.load({**values["data"], **values["validation"]}).crop == 224
+    deep, flat = [yaml.safe_load(fence.text) for fence in page("contrast.md").fences("yaml")]
+    assert Recipe.load(deep).data.ndim == 3
+    recipe = Recipe.load(flat)
+    assert round(recipe.data.crop * recipe.task.trim) == 256
+    assert recipe.task.net.maps_down == (12, 72, 432, 2592)
