@@ -142,6 +142,25 @@ MISTAKES = [
     ("align first raw.zarr out.zarr --dask nowhere.yaml", "nowhere.yaml is neither local:N"),
     ("convert raw.zarr out.zarr --dask none.yaml", "none.yaml holds list"),
     ("prep stacks raw.zarr out.h5 --count 1 --dask local:0", "local:0 asks for '0' processes; write a number"),
+    # tuning
+    ("tune lr align out data.sources.0.path=raw.zarr", "no 'validation' ... validation.length"),
+    ("tune lr align out data.sources.0.path=nothing.h5 validation.length=2", "nothing.h5 does not exist"),
+    ("tune lr align out data.sources.0.path=raw.zarr --low 1 --high 0.1", "low 1 must be below high 0.1"),
+    (
+        "tune lr align there data.sources.0.path=raw.zarr data.crop=40 validation.length=2",
+        "there exists and holds no tuning",
+    ),
+    ("tune batch align out data.sources.0.path=raw.zarr --sizes 4,2", "--sizes is '4,2' ... whole numbers that rise"),
+    (
+        "tune search align out data.sources.0.path=raw.zarr validation.length=2",
+        "nothing to search ... trainer.learning_rate=log",
+    ),
+    (
+        "tune search align out data.sources.0.path=raw.zarr data.crop=40 validation.length=2 'trainer.lerning_rate=log(1e-5,1e-2)'",
+        "unknown key 'trainer.lerning_rate'; did you mean 'learning_rate'?",
+    ),
+    ("tune instances first raw.zarr out", "first ... of the task 'align'; this needs one of the task 'segment'"),
+    ("tune rates align out", "no verb 'rates'"),
     # an output that exists
     ("convert raw.zarr there.zarr", "there.zarr exists already; choose another name, or replace it with --overwrite"),
     ("convert raw.zarr raw.zarr --overwrite", "raw.zarr is the source"),
