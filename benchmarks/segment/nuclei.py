@@ -46,7 +46,11 @@ GRID = {
     "smooth": (1.0, 1.5, 2.0),
     "merge": (0.75, 0.8, 0.85, 0.9, 0.95),
 }
-MIN_SIZES = (8, 12, 16)  # the smallest object that is labelled in train or val has 20 pixels; val alone has few small ones
+MIN_SIZES = (
+    8,
+    12,
+    16,
+)  # the smallest object that is labelled in train or val has 20 pixels; val alone has few small ones
 SHOWN = ("AP50_img", "AP50_pool", "mAP_img", "mAP_pool", "AP75_pool", "F1", "SEG")
 
 

@@ -112,7 +112,9 @@ def test_fusing_norms_changes_nothing():
     torch.testing.assert_close(net(x), before)
 
 
-@pytest.mark.parametrize("config", [UNetConfig(features=8, down=(2,)), DcanConfig(features=(4, 8, 16), branch_features=4)])
+@pytest.mark.parametrize(
+    "config", [UNetConfig(features=8, down=(2,)), DcanConfig(features=(4, 8, 16), branch_features=4)]
+)
 def test_lowered_precision_keeps_fine_outputs(config):
     """Half precision has 256 values between two powers of two; the last sum is not rounded to them."""
     torch.manual_seed(0)

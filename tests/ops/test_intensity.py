@@ -22,7 +22,9 @@ def test_brightness_and_contrast_change_nothing(config, dtype):
     assert np.allclose(config.measure(values)(values), config.measure(brighter)(brighter), atol=1e-4)
 
 
-@pytest.mark.parametrize("config", [*MEASURED, Range(low=(3,), high=(90.0, 200.0)), Factor(factor=0.25)], ids=lambda c: c.kind)
+@pytest.mark.parametrize(
+    "config", [*MEASURED, Range(low=(3,), high=(90.0, 200.0)), Factor(factor=0.25)], ids=lambda c: c.kind
+)
 def test_a_part_of_the_scaled_image_is_the_scaled_part(config):
     values = image(np.uint16)
     scaling = config.measure(values)

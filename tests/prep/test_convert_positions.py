@@ -59,7 +59,9 @@ def test_frames_to_a_plate_and_back(version, ending, tmp_path):
 
 
 def test_a_plate_to_frames_and_back_keeps_its_wells(tmp_path):
-    meta = Meta(tuple("tczyx"), (1.0, 1.0, 2.0, 0.5, 0.5), ("", "", *["micrometer"] * 3), ("a", "b"), provenance={"seed": 3})
+    meta = Meta(
+        tuple("tczyx"), (1.0, 1.0, 2.0, 0.5, 0.5), ("", "", *["micrometer"] * 3), ("a", "b"), provenance={"seed": 3}
+    )
     plan = make_plan(Box.of((1, 2, 3, 8, 9)), "float32", meta)
     told = {
         "name": "screen 7",

@@ -51,6 +51,7 @@ class Task(ABC):
 
     def check(self, sample: Any) -> None:
         """Raise UserError for data that the task cannot learn from, by one of its samples; asked before a training begins."""
+        return None
 
     def sample(self, batch: Any, rng: np.random.Generator, training: bool) -> Any:
         """What the loss needs, from a collated batch on the device; without gradients and in full precision.

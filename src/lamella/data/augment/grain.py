@@ -96,8 +96,8 @@ def gaussian(sigma: NDArray[np.float64], like: Tensor) -> Float[Tensor, "n taps"
 
 
 def blur_along(
-    images: Float[Tensor, n *space], weights: Float[Tensor, "n taps"], axis: int
-) -> Float[Tensor, n *space]:
+    images: Float[Tensor, n * space], weights: Float[Tensor, "n taps"], axis: int
+) -> Float[Tensor, n * space]:
     """Each image convolved with its own kernel along ``axis``, counted from the end; outside is 0."""
     num, taps = weights.shape
     moved = images.movedim(axis, -1)
