@@ -49,7 +49,7 @@ class Task(ABC):
     def loss(self, sample: Any, step: int) -> dict[str, Tensor]:
         """Scalar tensors by name: ``total`` is minimised, the others are its parts and are logged beside it."""
 
-    def check(self, sample: Any) -> None:  # noqa: B027 most tasks take any data
+    def check(self, sample: Any) -> None:
         """Raise UserError for data that the task cannot learn from, by one of its samples; asked before a training begins."""
         return None
 
