@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamella.blockwise import Block, cover
+from lamella.blockwise import Block, Chain, cover
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 
@@ -113,3 +113,14 @@ def test_sizes_that_make_no_sense_are_refused(wrong):
 
 def test_an_empty_box_has_no_blocks():
     assert len(cover(Box((3, 0), (3, 8)), 4)) == 0
+
+
+def test_a_chain_is_its_covers_in_a_row():
+    covers = [cover(Box.of((7, 5)), 3, 1, bounds=Box.of((7, 5))), cover(Box.of((2,)), 4), cover(Box.of((6,)), 2)]
+    chain = Chain(covers)
+    alone = [(k, block.write, block.read) for k, each in enumerate(covers) for block in each]
+    assert [(chain.volume_of(block), block.write, block.read) for block in chain] == alone
+    assert [block.index for block in chain] == list(range(len(chain)))
+    assert chain[2:5] == [chain[k] for k in (2, 3, 4)]
+    with pytest.raises(IndexError):
+        chain[len(alone)]

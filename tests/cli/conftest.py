@@ -44,11 +44,11 @@ def place(tmp_path_factory) -> Path:
         (folder / name / file).write_text("a day's work")
     (folder / "notes.txt").write_text("x")
     (folder / "broken.yaml").write_text("task: {kind: align, nett: {levels: 3}}\ndata: {sources: [{path: raw.zarr}]}\n")
-    (folder / "elsewhere.yaml").write_text("task: {kind: contrast}\n")
+    (folder / "elsewhere.yaml").write_text("task: {kind: denoise}\n")
     (folder / "torn.yaml").write_text("task: {kind: align\n")
     (folder / "none.yaml").write_text("- 1\n")
     train(load_recipe("align", [f"data.sources.0.path={folder / 'raw.zarr'}", *TINY]), "first", runs=folder / "runs")
-    other = RunFolder.create("other", {"task": {"kind": "contrast"}}, runs=folder / "runs", seed=0)
+    other = RunFolder.create("other", {"task": {"kind": "denoise"}}, runs=folder / "runs", seed=0)
     (other.path / "checkpoints" / "last.ckpt").write_bytes((folder / "runs/first/checkpoints/last.ckpt").read_bytes())
     empty = RunFolder.create(
         "empty", yaml.safe_load((folder / "runs/first/recipe.yaml").read_text()), runs=folder / "runs"

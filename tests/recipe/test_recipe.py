@@ -145,7 +145,7 @@ def test_shipped_recipes_are_complete_but_for_the_data(name, archive):
     [
         ("trainer.stesp=1", r"unknown key 'trainer\.stesp'; did you mean 'steps'"),
         ("task.smothness.weight=1", r"unknown key 'task\.smothness'; did you mean 'smoothness'"),
-        ("task.kind=contrast", "'task.kind' is 'contrast'; this lamella has the tasks align, segment"),
+        ("task.kind=denoise", "'task.kind' is 'denoise'; this lamella has the tasks align, segment"),
         ("trainer.optimiser.kind=sgd", "adam"),
         ("trainer.steps=0", "trainer.steps"),
     ],
@@ -158,11 +158,11 @@ def test_recipes_that_cannot_be_are_refused(archive, change, message):
 def test_a_run_of_another_task_is_refused(runs, archive, tmp_path):
     shutil.copytree(runs / "first", tmp_path / "cells")
     values = yaml.safe_load((tmp_path / "cells" / "recipe.yaml").read_text())
-    values["task"]["kind"] = "contrast"
+    values["task"]["kind"] = "denoise"
     (tmp_path / "cells" / "recipe.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(UserError, match="'contrast'"):
+    with pytest.raises(UserError, match="'denoise'"):
         train(tiny(archive), "child", runs=tmp_path, parent="cells")
-    with pytest.raises(UserError, match="'contrast'"):
+    with pytest.raises(UserError, match="'denoise'"):
         load_run("cells", runs=tmp_path)
     with pytest.raises(UserError, match="is of the task 'align'; this needs one of the task 'segment'"):
         load_run("first", runs=runs, task="segment")

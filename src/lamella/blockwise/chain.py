@@ -14,9 +14,10 @@ from lamella.blockwise.blocks import Block, Cover
 class Chain(Sequence[Block]):
     """The blocks of ``covers``, one cover after the other; a block's index is its place in the chain.
 
-    >>> chain = Chain([cover(Box.of((4,)), 2), cover(Box.of((3,)), 2)])
-    >>> [(chain.volume_of(block), str(block.write)) for block in chain]
-    [(0, '0:2'), (0, '2:4'), (1, '0:2'), (1, '2:3')]
+    ```
+    cover 0  |0|1|2|3|   cover 1  |0|1|
+    chain    |0|1|2|3|            |4|5|
+    ```
     """
 
     def __init__(self, covers: Sequence[Cover]) -> None:
