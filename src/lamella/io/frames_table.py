@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +74,11 @@ def position_name(number: int) -> str:
 
 def scan(folder: Path, pattern: str | None = None) -> tuple[FrameTable, tuple[str, ...]]:
     """The table that the names of the files in ``folder`` make, and the image files that cannot be placed."""
+    return _scan(folder, pattern, folder.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)  # opening a hundred positions asks for one table a hundred times
+def _scan(folder: Path, pattern: str | None, changed: int) -> tuple[FrameTable, tuple[str, ...]]:
     named = place_names(image_names(folder), pattern)
     _refuse_doubles(named.frames, str(folder))
     return FrameTable(folder, named.frames, named.columns), named.unplaced
@@ -86,7 +90,7 @@ def read_table(path: Path) -> FrameTable:
     return _read_table(path, stat.st_mtime_ns, stat.st_size)
 
 
-@lru_cache(maxsize=8)  # opening a hundred positions asks for one table a hundred times
+@lru_cache(maxsize=8)
 def _read_table(path: Path, changed: int, size: int) -> FrameTable:
     with open(path, newline="", encoding="utf-8-sig") as handle:
         reader = csv.DictReader(handle)
@@ -137,18 +141,7 @@ def _refuse_doubles(frames: Iterable[Frame], where: str) -> None:
 
 def check_files(table: FrameTable, frames: Sequence[Frame]) -> None:
     """Refuse a table that names files that are not there."""
-    there: dict[Path, set[str]] = {}
-
-    def exists(folder: Path, name: str) -> bool:
-        if folder not in there:
-            there[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-        return name in there[folder] if "/" not in name else (folder / name).is_file()
-
-    gone = [
-        f.file_name
-        for f in frames
-        if not exists(table.folder, f.file_name) and not exists(table.folder / f.dir_name, f.file_name)
-    ]
+    gone = [f.file_name for f in frames if not table.file(f).is_file()]
     if gone:
         raise UserError(
             f"{table.folder / META} names files that are not there ({len(gone)}): {listed(gone)}; "

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from lamella.core.errors import UserError
-from lamella.core.volume import Meta
+from lamella.core.volume import Meta, Volume
 from lamella.io.folders import RECORD
 from lamella.io.frames import (
     FRAMES,
@@ -31,7 +31,7 @@ from lamella.io.frames import (
 )
 from lamella.io.frames_names import POSITION_NAME
 from lamella.io.frames_table import position_name
-from lamella.io.open import contents_of, format_for, make_room
+from lamella.io.open import contents_of, format_for, make_room, open_volume
 from lamella.io.place import Place
 from lamella.io.plan import Plan
 from lamella.io.plate import VERSIONS, Plate, create_plate, described_plate
@@ -41,6 +41,15 @@ def positions_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """The names of the positions at ``path``, for ``open_volume(path, dataset=name)``; none if it is no such experiment."""
     found = contents_of(Place.parse(path))
     return found.positions if found else ()
+
+
+def open_positions(path: str | os.PathLike[str]) -> dict[str, Volume]:
+    """The volumes of all positions at ``path``, or of the only volume under an empty name; the folder is looked through once."""
+    place = Place.parse(path)
+    found = contents_of(place)
+    if found is None or not found.positions:
+        return {"": open_volume(path)}
+    return {name: found.datasets[name].open(0, False) for name in found.positions}
 
 
 def layout_of(path: str, kind: str | None, count: int) -> str | None:

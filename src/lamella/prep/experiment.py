@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.volume import Volume
-from lamella.io import open_volume
 from lamella.io.frames import present
 from lamella.io.frames_table import listed
-from lamella.io.positions import positions_of
+from lamella.io.positions import open_positions
 from lamella.io.prepared import Prepared
 from lamella.io.preprocessing import Preprocessing, channel_numbers, root_of
 from lamella.prep.frame_settings import Channel, Selection
@@ -54,15 +53,14 @@ class Experiment:
     @classmethod
     def open(cls, source: str, select: Selection, measures: Preprocessing | None = None) -> Experiment:
         """Open all positions; a volume that is no such experiment is one position with an empty name."""
-        there = positions_of(source) or ("",)
+        there = open_positions(source)
         unknown = [p for p in select.positions or () if p not in there]
         if unknown:
-            raise UserError(
-                f"positions {listed(unknown)} are not in {source}, which has {listed(there)}; choose of those"
-            )
-        names = tuple(p for p in there if select.positions is None or p in select.positions)
+            has = listed([p for p in there if p]) or "only one, without a name"
+            raise UserError(f"positions {listed(unknown)} are not in {source}, which has {has}; choose of those")
         measures = measures or Preprocessing()
-        views = {p: measures.view(open_volume(source, dataset=p or None), normalise=False) for p in names}
+        chosen = {p: v for p, v in there.items() if select.positions is None or p in select.positions}
+        names, views = tuple(chosen), {p: measures.view(v, normalise=False) for p, v in chosen.items()}
         return cls(source, names, views, select)
 
     @property

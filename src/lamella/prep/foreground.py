@@ -23,7 +23,6 @@ from lamella.blockwise import Executor
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.files import write_text
-from lamella.core.volume import Volume
 from lamella.io import create_volume, open_volume
 from lamella.io.frames import FRAMES
 from lamella.io.frames_table import listed
@@ -147,8 +146,8 @@ def _levels(
 
 def _volumes(
     experiment: Experiment, places: Sequence[Place], settings: MaskSettings, channels: Sequence[int], begun: Begun
-) -> dict[tuple[str, str], Volume]:
-    """The volumes to write, by kind and position; those that an earlier run made are opened."""
+) -> dict[tuple[str, str], str]:
+    """Where the volumes to write are, by kind and position; those that an earlier run did not make are made."""
     for kind in ("masks", "weights"):  # what a kill left of a volume that was being created
         for part in list((begun.folder / kind).rglob(".*.zarr")):
             shutil.rmtree(part)
@@ -167,7 +166,7 @@ def _volumes(
             if not Path(path).exists():
                 meta = replace(view.meta, channel_names=(kind,), name=position, provenance=told)
                 create_volume(path, box=box, dtype=dtype, meta=meta, chunk=(1, 1, 1, *box.shape[3:]))
-            made[kind, position] = open_volume(path, writable=True)
+            made[kind, position] = path
     return made
 
 
@@ -176,7 +175,7 @@ class Make:
     """Makes and writes the masks of places; the rows are their shares of foreground."""
 
     views: Mapping[str, Prepared]
-    made: Mapping[tuple[str, str], Volume]
+    made: Mapping[tuple[str, str], str]
     channels: tuple[int, ...]
     settings: MaskSettings
     levels: Levels
@@ -201,7 +200,7 @@ class Make:
         return foreground_mask(image, self.settings.method, self.settings.radius, level)
 
     def _write(self, kind: str, position: str, time: int, z: int, array: NDArray[Any]) -> None:
-        volume = self.made[kind, position]
+        volume = open_volume(self.made[kind, position], writable=True)  # kept open, a thousand would fill the memory
         start, stop = volume.box.start[3:], volume.box.stop[3:]
         volume.write(Box((time, 0, z, *start), (time + 1, 1, z + 1, *stop)), array[None, None, None])
 

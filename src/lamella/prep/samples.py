@@ -14,6 +14,7 @@ from lamella.core.box import Box
 from lamella.core.volume import Volume
 from lamella.io.frames import present
 from lamella.io.prepared import Prepared
+from lamella.io.preprocessing import Preprocessing
 from lamella.ops.threshold import smoothed
 from lamella.prep.experiment import Experiment, Frame, read_frame
 from lamella.prep.rows import Rows, measure_rows
@@ -29,7 +30,7 @@ class Samples:
     views: Mapping[str, Prepared]
     spacing: int
     width: int
-    masks: Mapping[str, Volume] | None = None
+    masks: Preprocessing | None = None
     min_fraction: float = 0.0
     smooth: bool = False
 
@@ -51,7 +52,7 @@ class Samples:
     def _foreground(self, frame: Frame) -> NDArray[np.bool_] | None:
         if self.masks is None:
             return None
-        mask = read_mask(self.masks[frame.position], frame.time, frame.slice)
+        mask = read_mask(self.masks.mask(frame.position), frame.time, frame.slice)
         kept = self._picked(mask).astype(bool)
         return kept if mask.mean() >= self.min_fraction else np.zeros_like(kept)
 
@@ -72,7 +73,7 @@ class Sampling:
     """Which pixels are sampled: how far apart, within which masks, of frames with how much foreground, smoothed or not."""
 
     spacing: int
-    masks: Mapping[str, Volume] | None = None
+    masks: Preprocessing | None = None
     min_fraction: float = 0.0
     smooth: bool = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from lamella.blockwise import Executor
 from lamella.core.errors import UserError
 from lamella.core.files import write_json
-from lamella.core.volume import Volume
 from lamella.io.preprocessing import Group, Preprocessing, Statistics, stage_file
 from lamella.prep.experiment import Experiment, Frame
 from lamella.prep.frame_settings import Selection, StatisticsSettings
@@ -40,7 +39,7 @@ def measure_statistics(
         if begun is None:
             return None
         experiment = Experiment.open(source, select, begun.before)
-        masks = _masks(begun.before, experiment) if settings.foreground else None
+        masks = _masks(begun.before) if settings.foreground else None
         groups: list[Group] = []
         for channel in experiment.channels(settings.channels):
             frames = experiment.frames([channel])
@@ -53,12 +52,12 @@ def measure_statistics(
         return found
 
 
-def _masks(measures: Preprocessing, experiment: Experiment) -> Mapping[str, Volume]:
+def _masks(measures: Preprocessing) -> Preprocessing:
     if measures.masks is None:
         raise UserError(
             "statistics on foreground need masks, and there are none; make them with 'lamella prep masks' first"
         )
-    return {p: measures.mask(p) for p in experiment.names}
+    return measures
 
 
 def _groups(channel: int, frames: Sequence[Frame], rows: Rows, settings: StatisticsSettings) -> list[Group]:
