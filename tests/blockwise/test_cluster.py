@@ -84,7 +84,7 @@ def _workers() -> set[int]:
         ("local:none", "write a number"),
         ("local:0", "write a number"),
         ("nowhere.yaml", "neither local:N"),
-        ("lots.yaml", "'cluster.local.memory' is 'lots'.*as '4GB'"),
+        ("lots.yaml", "'cluster.memory' is 'lots'.*as '4GB'"),
     ],
 )
 def test_words_that_name_no_cluster_are_refused_before_any_run(text, message, tmp_path, monkeypatch):

@@ -32,7 +32,11 @@ def trained(tmp_path_factory):
 def run(here: Path, words: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        main(words)
+        try:
+            main(words)
+        except SystemExit as end:
+            if end.code:
+                raise
 
 
 def written(folder: Path) -> dict[str, bytes]:
