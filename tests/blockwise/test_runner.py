@@ -143,15 +143,20 @@ class Overlap:
 
 def test_steps_overlap_and_blocks_in_memory_are_bounded():
     job, blocks = Overlap(), cover(Box.of((60,)), 1)
-    report = run(job, blocks, label="overlap", executor=Executor(workers=1))
+    run(job, blocks, label="overlap", executor=Executor(workers=1))
     assert job.most_computing == 1
-    assert job.most_held <= 3
-    assert report.seconds < 60 * 0.015 * 0.8  # one after another would take 60 * 15 ms
+    assert 2 <= job.most_held <= 3  # one after another would hold a single block
 
 
 def test_ctrl_c_leaves_a_ledger_to_go_on_from(tmp_path):
     ledger, job = tmp_path / "ledger", Square(str(tmp_path), 0.01)
-    threading.Timer(0.15, _thread.interrupt_main).start()
+
+    def interrupt() -> None:
+        while len(outputs(tmp_path)) < 5:
+            time.sleep(0.001)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run(job, BLOCKS, label="squares", ledger=ledger)
     report = run(job, BLOCKS, label="squares", ledger=ledger)
