@@ -12,12 +12,14 @@ import pytest
 from lamella.recipe.tune.crew import abandoned, each
 
 _SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from lamella.recipe.tune.crew import each
 from tests.recipe.tune.test_crew import wait
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # commands in the background of a shell are born deaf to it
     list(each(wait, [Path(sys.argv[1]) / name for name in "abc"], 2, Path(sys.argv[1]) / "log.txt"))
 """
 
