@@ -14,7 +14,6 @@ Space is ``y x``, or ``z y x`` with ``ndim`` 3. Where a folder or volume has lab
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -30,6 +29,7 @@ from lamella.data.image import ScaledImage
 from lamella.data.image_source import ImageSource, Part, check_image, length_of, selected
 from lamella.data.inputs import named_files
 from lamella.data.load import Bad, Memory, image_bytes, image_key, measured, of_usual_channels
+from lamella.data.numbered import Chances, Drawn, Numbered
 from lamella.data.sample import Layer, Sample
 from lamella.io import open_volume
 from lamella.io.layouts import stem
@@ -63,7 +63,7 @@ class ImagesData(CropsConfig):
         return self.build(seed) if self.length is not None else ImageTiles(self, load(self))
 
 
-class _Samples:
+class _Samples(Numbered):
     """What drawn samples and tiles share. ``skipped`` lists files left out."""
 
     def __init__(self, config: ImagesData, loaded: Loaded) -> None:
@@ -75,35 +75,18 @@ class _Samples:
         """Channels of ``image``."""
         return self.images[0].part.num_channels * self.config.slices
 
-    def __len__(self) -> int:
-        raise NotImplementedError
 
-    def __getitem__(self, index: int) -> Sample:
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
-
-class ImageSamples(_Samples):
+class ImageSamples(Drawn, _Samples):
     """Samples by index, see the module. Picklable; indices past ``length`` begin again."""
 
     def __init__(self, config: ImagesData, loaded: Loaded, seed: int) -> None:
         super().__init__(config, loaded)
-        self.seed = seed
-        chances = np.cumsum([config.chance(image) for image in self.images])
-        self._ends = chances / chances[-1]
+        self.seed, self.length = seed, config.length
+        self._chances = Chances([config.chance(image) for image in self.images])
 
-    def __len__(self) -> int:
-        if self.config.length is None:
-            raise UserError("these samples have no end; set data.length to the number of samples to hold out")
-        return self.config.length
-
-    def __getitem__(self, index: int) -> Sample:
-        if self.config.length is not None:
-            index %= self.config.length
+    def sample(self, index: int) -> Sample:
         rng = stream(self.seed, "sample", index)
-        image = self.images[int(np.searchsorted(self._ends, rng.random(), side="right"))]
+        image = self.images[self._chances.pick(rng)]
         return _sample(*self.crops.shown(image, self.crops.draw(rng, image)))
 
 

@@ -14,19 +14,19 @@ Space is ``y x``, or ``z y x`` with ``ndim`` 3. Beyond the edge of an image, ima
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from lamella.core.errors import UserError
 from lamella.core.rng import stream
 from lamella.data.crops import CropsConfig
 from lamella.data.labelled_image import LabelledImage
 from lamella.data.labelled_load import Loaded, load
 from lamella.data.labelled_source import LabelledSource
+from lamella.data.numbered import Chances, Drawn, Numbered
 from lamella.data.sample import Layer, Sample
 from lamella.ops.trim import TrimConfig, trim
 
@@ -63,7 +63,7 @@ class LabelledData(CropsConfig):
         return self.build(seed) if self.length is not None else Tiles(self, load(self))
 
 
-class _Samples:
+class _Samples(Numbered):
     """What drawn samples and tiles share."""
 
     def __init__(self, config: LabelledData, loaded: Loaded) -> None:
@@ -93,28 +93,17 @@ class _Samples:
         )
 
 
-class LabelledSamples(_Samples):
+class LabelledSamples(Drawn, _Samples):
     """Samples by index, see the module. Picklable; indices past ``length`` begin again. ``skipped`` lists files left out."""
 
     def __init__(self, config: LabelledData, loaded: Loaded, seed: int) -> None:
         super().__init__(config, loaded)
-        self.seed = seed
-        chances = np.cumsum([config.chance(image) for image in self.images])
-        self._ends = chances / chances[-1]
+        self.seed, self.length = seed, config.length
+        self._chances = Chances([config.chance(image) for image in self.images])
 
-    def __len__(self) -> int:
-        if self.config.length is None:
-            raise UserError("these samples have no end; set data.length to the number of samples to hold out")
-        return self.config.length
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> Sample:
-        if self.config.length is not None:
-            index %= self.config.length
+    def sample(self, index: int) -> Sample:
         rng = stream(self.seed, "sample", index)
-        image = self.images[int(np.searchsorted(self._ends, rng.random(), side="right"))]
+        image = self.images[self._chances.pick(rng)]
         if self.config.trim is not None:
             return self._whole(image, image.planes[int(rng.integers(len(image.planes)))])
         start = self.crops.draw(rng, image, self.config.objects)
@@ -136,9 +125,6 @@ class Tiles(_Samples):
 
     def __len__(self) -> int:
         return len(self._tiles)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
         image, start = self._tiles[index]

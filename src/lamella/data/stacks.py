@@ -10,7 +10,7 @@ A sample has the layer ``sections`` (image, (1, s, y, x), float32 in [0, 1], 0 i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -23,6 +23,7 @@ from lamella.core.box import Box
 from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.core.rng import stream
+from lamella.data.numbered import Drawn
 from lamella.data.sample import SECTIONS, Layer, Sample
 from lamella.data.sections import Sections
 from lamella.data.source import SourceConfig, StackSource, open_sources
@@ -90,26 +91,16 @@ class Part:
         return len(self.windows) * self.source.weight
 
 
-class StackSamples:
+class StackSamples(Drawn):
     """Samples by index, see the module. Picklable; indices past ``length`` begin again."""
 
     def __init__(self, config: StacksData, parts: Sequence[Part], seed: int) -> None:
-        self.config, self.parts, self.seed = config, tuple(parts), seed
+        self.config, self.parts, self.seed, self.length = config, tuple(parts), seed, config.length
         weights = np.array([p.weight for p in self.parts], np.float64)
         self._chances = weights / weights.sum()
         self._has_masks = any(p.source.masks is not None for p in self.parts)
 
-    def __len__(self) -> int:
-        if self.config.length is None:
-            raise UserError("these samples have no end; set data.length to the number of samples to hold out")
-        return self.config.length
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, index: int) -> Sample:
-        if self.config.length is not None:
-            index %= self.config.length
+    def sample(self, index: int) -> Sample:
         part, box, sections = self._draw(index)
         shape = (1, *sections.shape[-3:])
         layers = {SECTIONS: Layer(torch.from_numpy(sections.reshape(shape)), "image")}
