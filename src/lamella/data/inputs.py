@@ -16,6 +16,7 @@ from lamella.core.errors import UserError
 from lamella.core.progress import progress
 from lamella.core.volume import Volume
 from lamella.data.image_source import Part
+from lamella.data.load import problem_with
 from lamella.io import open_volume
 from lamella.io.folders import RECORD
 from lamella.io.layouts import stem
@@ -83,7 +84,7 @@ def find_images(
     with progress("opening images", len(files), "images") as meter:
         for (_, file), name in zip(files, names, strict=True):
             open_it = partial(_open, file, name, user, channels, dataset, mip)
-            found = attempt(open_it, file, skip_bad)
+            found = attempt(open_it, file, skip_bad, alone=len(files) == 1)
             if isinstance(found, str):
                 left_out.append(found)
             else:
@@ -94,18 +95,18 @@ def find_images(
     return Images(tuple(items), tuple(left_out))
 
 
-def attempt(work: Callable[[], T], path: str, skip_bad: bool) -> T | str:
-    """What ``work`` gives; if the image at ``path`` makes it fail, a UserError that names it, or its text with ``skip_bad``."""
+def attempt(work: Callable[[], T], path: str, skip_bad: bool, *, alone: bool = False) -> T | str:
+    """What ``work`` gives; if the image at ``path`` makes it fail, a UserError that names it, or its text with ``skip_bad``.
+
+    ``alone``: there is no other image to go on with.
+    """
     try:
         return work()
-    except UserError as error:
-        problem = str(error) if path in str(error) else f"{path}: {error}"
-    except OSError as error:
-        problem = f"cannot read {path}: {error}; it may be damaged"
     except Exception as error:  # libraries of file formats raise many kinds for a damaged file
-        problem = f"cannot read {path}: {type(error).__name__}: {error}; it may be damaged"
+        problem = problem_with(path, error)
     if not skip_bad:
-        raise UserError(f"{problem} (to go on without such images, add --skip-bad)") from None
+        hint = "" if alone else " (to go on without such images, add --skip-bad)"
+        raise UserError(f"{problem}{hint}") from None
     return problem
 
 

@@ -23,6 +23,17 @@ Key = tuple[Any, ...]
 _ALIGN = 64  # bytes; arrays of any type may begin there
 
 
+def problem_with(path: str, error: Exception) -> str:
+    """What is wrong with the file at ``path``, in one line that names it."""
+    match error:
+        case UserError():
+            return str(error) if path in str(error) else f"{path}: {error}"
+        case OSError():
+            return f"cannot read {path}: {error}; it may be damaged"
+        case _:
+            return f"cannot read {path}: {type(error).__name__}: {error}; it may be damaged"
+
+
 @dataclass
 class Bad:
     """Raises what is wrong with a file, or notes it where the rest shall go on."""
@@ -33,10 +44,8 @@ class Bad:
     def attempt(self, work: Callable[[], T], path: str) -> T | None:
         try:
             return work()
-        except UserError as error:
-            problem = str(error) if path in str(error) else f"{path}: {error}"
         except Exception as error:  # libraries of file formats raise many kinds for a damaged file
-            problem = f"cannot read {path}: {type(error).__name__}: {error}; it may be damaged"
+            problem = problem_with(path, error)
         if not self.skip:
             raise UserError(f"{problem} (to go on without such files, set data.skip_bad=true)") from None
         self.lines.append(problem)
@@ -107,10 +116,8 @@ def measured(part: Part, normaliser: IntensityConfig, memory: Memory) -> tuple[K
         kept = memory.keep(key, lambda: part.read(Box.of(part.box.shape)))
         if key not in memory.scalings:
             memory.scalings[key] = normaliser.measure(_voxels(part, None if kept is None else kept.array))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
     except Exception as error:  # libraries of file formats raise many kinds for a damaged file
-        raise UserError(f"cannot read {path}: {type(error).__name__}: {error}; it may be damaged") from None
+        raise UserError(problem_with(path, error)) from None
     return kept, memory.scalings[key]
 
 
