@@ -37,6 +37,12 @@ class ImageSource(Config):
     weight: float = Field(1.0, gt=0, description="how often its images are drawn, relative to those of other sources")
 
 
+def common_channels(sources: Iterable[ImageSource]) -> tuple[int, ...] | None:
+    """The channels that all sources take; None if they do not agree, or take all."""
+    chosen = {source.channels for source in sources}
+    return chosen.pop() if len(chosen) == 1 else None
+
+
 @dataclass(frozen=True)
 class Part:
     """One time point of a volume, of which ``box`` (z, y, x, from 0) is taken; ``channels`` of None are all."""

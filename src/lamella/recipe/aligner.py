@@ -20,11 +20,10 @@ def load_estimator(
     from lamella.data.stacks import StacksData
     from lamella.tasks.align.estimate import Estimator
     from lamella.tasks.align.task import AlignTask
-    from lamella.train.config import TrainerConfig, accelerator
+    from lamella.train.config import device_of
 
     loaded = load_run(run, runs=runs, task="align")
-    kind, devices = accelerator(TrainerConfig.load({"device": device}, "--device"))
-    where = f"cuda:{devices[0]}" if isinstance(devices, list) else kind
+    where = device_of(device)
     data = loaded.recipe.data
     assert isinstance(loaded.task, AlignTask)
     assert isinstance(data, StacksData)

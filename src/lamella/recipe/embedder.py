@@ -17,27 +17,26 @@ def load_embedder(
 ) -> tuple[Embedder, dict[str, Any]]:
     """The embedder of ``RUN`` or ``RUN:CHECKPOINT``, from the run's folder alone, and what to record of where it came from."""
     from lamella.data.embeddings import Origin
+    from lamella.data.image_source import common_channels
     from lamella.data.images import ImagesData
     from lamella.tasks.contrast.embed_settings import NetSettings
     from lamella.tasks.contrast.embedder import Embedder
     from lamella.tasks.contrast.task import ContrastTask
     from lamella.train.checkpoints import digest
-    from lamella.train.config import TrainerConfig, accelerator
+    from lamella.train.config import device_of
 
     loaded = load_run(run, runs=runs, task="contrast")
-    kind, devices = accelerator(TrainerConfig.load({"device": device}, "--device"))
     task, data = loaded.task, loaded.recipe.data
     assert isinstance(task, ContrastTask)
     assert isinstance(data, ImagesData)
-    chosen = {source.channels for source in data.sources}
     embedder = Embedder(
         net=task.net,
         origin=Origin(loaded.folder.name, loaded.checkpoint, digest(loaded.folder.checkpoint(loaded.checkpoint))),
         normaliser=data.normaliser,
         slices=data.slices,
-        channels=chosen.pop() if len(chosen) == 1 else None,
+        channels=common_channels(data.sources),
         mirror=max(data.per_axis(data.context)),
         settings=settings or NetSettings(),
-        device=f"cuda:{devices[0]}" if isinstance(devices, list) else kind,
+        device=device_of(device),
     )
     return embedder, {"recipe": loaded.recipe.to_dict()}

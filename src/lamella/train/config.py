@@ -101,6 +101,12 @@ def accelerator(config: TrainerConfig) -> tuple[str, list[int] | int]:
     return kind, chosen
 
 
+def device_of(name: str) -> str:
+    """PyTorch's device for ``--device``: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``; refuses one that this machine lacks."""
+    kind, devices = accelerator(TrainerConfig.load({"device": name}, "--device"))
+    return f"cuda:{devices[0]}" if isinstance(devices, list) else kind
+
+
 def is_first_process(config: TrainerConfig) -> bool:
     """Whether this process writes. With several GPUs each has a process, and all but the first only compute."""
     if "," not in config.device:
