@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Header:
     writable: bool = False
 
 
-class StoredVolume:
+class StoredVolume(ABC):
     """A ``Volume`` in a file or bucket."""
 
     def __init__(self, header: Header) -> None:
@@ -113,13 +114,16 @@ class StoredVolume:
                 self._write(box, array)
 
     def _open(self) -> Any:
-        raise NotImplementedError
+        """What stays open between reads; nothing by default."""
+        return None
 
+    @abstractmethod
     def _read(self, box: Box) -> NDArray[Any]:
-        raise NotImplementedError
+        """The voxels of a box that lies inside."""
 
     def _write(self, box: Box, array: NDArray[Any]) -> None:
-        raise NotImplementedError
+        """Store an array that fits; formats that are only read never come here."""
+        raise AssertionError(f"{self.path} is of a format that is only read, and was opened for writing")
 
 
 def check_box(volume: Any, box: Box) -> None:

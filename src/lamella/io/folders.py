@@ -87,9 +87,6 @@ class FolderVolume(StoredVolume):
         super().__init__(header)
         self.folder, self.files, self.recent = folder, files, Recent()
 
-    def _open(self) -> None:
-        return None
-
     def _read(self, box: Box) -> NDArray[Any]:
         z = self.meta.axes.index("z")
         planes = [self._section(n, _without(box, z)) for n in range(box.start[z], box.stop[z])]

@@ -86,9 +86,6 @@ class FramesVolume(StoredVolume):
         self.files = {(f.t, f.c, f.z): table.file(f) for f in frames}
         self.unwritten_is_zero = (table.folder / RECORD).is_file()
 
-    def _open(self) -> None:
-        return None
-
     def _read(self, box: Box) -> NDArray[Any]:
         result = np.zeros(box.shape, self.dtype)
         inner = Box(box.start[3:], box.stop[3:]).shift([-s for s in self.box.start[3:]])

@@ -62,9 +62,6 @@ class PictureVolume(StoredVolume):
         super().__init__(header)
         self.file, self.indices, self.recent = file, indices, Recent()
 
-    def _open(self) -> None:
-        return None
-
     def _read(self, box: Box) -> NDArray[Any]:
         whole = self.recent.get(0, lambda: _decode(self.file, self.indices))
         return np.array(whole[box.slices()])

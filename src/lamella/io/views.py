@@ -11,6 +11,7 @@ A view has the coordinates of the volume below it, is picklable if that is, and 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -34,7 +35,7 @@ class SectionNormaliser(Protocol):
     def __call__(self, section: NDArray[Any]) -> NDArray[np.float32]: ...
 
 
-class View:
+class View(ABC):
     """A volume that reads through ``source``."""
 
     def __init__(self, source: Volume) -> None:
@@ -60,8 +61,9 @@ class View:
     def meta(self) -> Meta:
         return self.source.meta
 
+    @abstractmethod
     def read(self, box: Box) -> NDArray[Any]:
-        raise NotImplementedError
+        """The voxels of ``box``, worked out from those of ``source``."""
 
     def write(self, box: Box, array: NDArray[Any]) -> None:
         raise UserError(f"a view of {self.path} cannot be written; open the volume itself with writable=True")

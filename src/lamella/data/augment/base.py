@@ -7,6 +7,7 @@ Params are NumPy arrays, one entry per sample ``(b,)`` or per sample and section
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -78,13 +79,13 @@ class Augment(Config):
 
     kind: str
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator, sample: Sample) -> Any:
         """All the chance, as a small frozen record."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, sample: Sample, params: Any) -> Sample:
         """What the record says, without chance."""
-        raise NotImplementedError
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draw and apply."""
@@ -94,8 +95,8 @@ class Augment(Config):
 class GeometricAugment(Augment):
     """Augmentations that only move voxels: their params are a ``Geometry``, and several in a row are resampled once."""
 
-    def draw(self, rng: np.random.Generator, sample: Sample) -> Geometry:
-        raise NotImplementedError
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, sample: Sample) -> Geometry: ...
 
     def apply(self, sample: Sample, params: Geometry) -> Sample:
         return move(sample, params)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from lamella.data.augment.base import Counts, Factors, Levels, Probability
+from lamella.data.augment.base import Augment, Counts, Factors, Levels, Probability
 from lamella.data.augment.rectangles import Rectangles, draw_rectangles, plane_of
 from lamella.data.augment.shown import CUTOUTS, DARKEST, SHOWN, ImagingAugment, image_shape, with_shown
 from lamella.data.sample import Sample
@@ -57,7 +57,7 @@ class MissingPatches:
     """``(b, c, k)``, what the net sees there."""
 
 
-class MissingCutouts(ImagingAugment):
+class MissingCutouts(Augment):
     """Regions without data, shown as one grey level; ``cutouts`` says where, so that no loss compares them."""
 
     kind: Literal["missing_cutouts"] = "missing_cutouts"

@@ -9,6 +9,7 @@ nothing about the tissue; a loss leaves those places out.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -37,9 +38,9 @@ class ImagingAugment(Augment):
             changed = as_tissue(changed, shown)
         return sample.with_tensors(**{SHOWN: changed})
 
+    @abstractmethod
     def change(self, shown: Float[Tensor, "b c *space"], params: Any) -> Float[Tensor, "b c *space"]:
         """The images with the params' changes; the input stays as it was. What is missing in sections is put back by ``apply``."""
-        raise NotImplementedError
 
     def change_known(
         self, shown: Float[Tensor, "b c *space"], params: Any, known: Bool[Tensor, "b c *space"]
