@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lamella.blockwise import Executor
-from lamella.cli.predict import Place
+from lamella.recipe.predict_options import Place
 from lamella.tasks.contrast.embed_settings import EmbedSettings, NetSettings
 
 _FLAT = Parameter(name="*")

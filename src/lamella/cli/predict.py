@@ -1,50 +1,35 @@
-"""``lamella predict``: from images to instances with a trained run."""
+"""``lamella predict``: from images to what a trained run makes of them."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from lamella.blockwise import Executor
 from lamella.infer.settings import InferSettings
-from lamella.tasks.segment.predict_settings import PredictSettings
+from lamella.recipe.predict_options import Place, PredictOptions, Request
 
 _FLAT = Parameter(name="*")
-
-
-@dataclass(frozen=True)
-class Place:
-    """What of the images is taken, and on which hardware."""
-
-    mip: int = 0
-    "Mip of volumes that have several."
-    dataset: str | None = None
-    "Which data set of a file that holds several."
-    device: str = "auto"
-    "auto (a GPU if there is one), cpu, cuda or cuda:1."
-    runs: Path = Path("runs")
-    "Folder that holds the runs."
 
 
 def predict(
     run: str,
     *images: str,
     output: str,
-    place: Annotated[Place, _FLAT] = Place(),
-    settings: Annotated[PredictSettings, _FLAT] = PredictSettings(),  # noqa: B008 immutable
+    place: Annotated[Place, _FLAT] = Place(),  # noqa: B008 immutable
+    options: Annotated[PredictOptions, _FLAT] = PredictOptions(),  # noqa: B008 immutable
     net: Annotated[InferSettings, _FLAT] = InferSettings(),  # noqa: B008 immutable
     executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable
     overwrite: bool = False,
 ) -> None:
-    """Predict instances in images of any number and size with a trained run.
+    """Predict images of any number and size with a trained run, by its task: instances, or other channels.
 
-    The run's folder holds all that is needed: net, normalisation, thresholds. OUTPUT becomes a folder with an image of labels for
-    each image (0 background, objects from 1), or, for one image, a file: NAME.ome.zarr, NAME.tif or NAME.png. Images larger than a
-    block go block by block, and objects are stitched across blocks exactly. An interrupted command goes on when it is repeated.
+    The run's folder holds all that is needed: net, normalisation, thresholds. A segment run gives an image of labels for each image
+    (0 background, objects from 1). OUTPUT is a folder, or, for one image, a file: NAME.ome.zarr, NAME.tif or NAME.png. Images larger
+    than a block go block by block, without seams. An interrupted command goes on when it is repeated. Options that mean nothing to
+    the run's task are refused.
 
     Examples
     --------
@@ -66,29 +51,10 @@ def predict(
     overwrite
         Replace what an earlier prediction wrote there.
     """
-    from lamella.core.errors import UserError
+    from lamella.recipe.predictors import predict as predict_with
 
-    if not images:
-        raise UserError("no images are named; give a folder or files: lamella predict RUN IMAGES --output OUT")
-    from lamella.core.memory import keep_freed_memory
-    from lamella.data.inputs import find_images
-    from lamella.recipe.segmenter import load_segmenter
-    from lamella.tasks.segment.predict import predict_images
-
-    keep_freed_memory()
-    segmenter, facts = load_segmenter(run, net, device=place.device, runs=place.runs)
-    found = find_images(
-        images,
-        segmenter,
-        channels=settings.channels,
-        dataset=place.dataset,
-        mip=place.mip,
-        skip_bad=settings.skip_bad,
-    )
-    done = predict_images(found, output, segmenter, settings, executor=executor, overwrite=overwrite, facts=facts)
-    for line in done.left_out:
+    told = predict_with(Request(run, images, output, place, options, net, executor, overwrite))
+    for line in told.left_out:
         print(f"left out: {line}", file=sys.stderr)
-    objects = sum(row["objects"] for row in done.rows)
-    print(f"{objects} objects in {len(done.rows)} image{'s' if len(done.rows) != 1 else ''}: {output}")
-    if done.page:
-        print(f"look at them in {done.page}")
+    for line in told.lines:
+        print(line)
