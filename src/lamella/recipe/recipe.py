@@ -10,17 +10,20 @@ from pydantic import Field, model_validator
 from lamella.core.config import Config
 from lamella.data.images import ImagesData
 from lamella.data.labelled import LabelledData
+from lamella.data.points import PointsData
 from lamella.data.stacks import StacksData
 from lamella.tasks.align.task import AlignConfig
 from lamella.tasks.contrast.config import ContrastConfig
+from lamella.tasks.head.config import HeadConfig
 from lamella.tasks.segment.config import SegmentConfig
 from lamella.train.config import TrainerConfig
 
-# One name per task, the kind of data that it learns from, and a member of each union.
-TASKS = {"align": AlignConfig, "segment": SegmentConfig, "contrast": ContrastConfig}
-DATA = {"align": "stacks", "segment": "labelled", "contrast": "images"}
-TaskConfig = Annotated[AlignConfig | SegmentConfig | ContrastConfig, Field(discriminator="kind")]
-DataConfig = Annotated[StacksData | LabelledData | ImagesData, Field(discriminator="kind")]
+# One name per task, the kinds of data that it learns from (the first if none is named), and a member of each union.
+TASKS = {"align": AlignConfig, "segment": SegmentConfig, "contrast": ContrastConfig, "head": HeadConfig}
+DATA = {"align": ("stacks",), "segment": ("labelled",), "contrast": ("images",), "head": ("labelled", "points")}
+TaskConfig = Annotated[AlignConfig | SegmentConfig | ContrastConfig | HeadConfig, Field(discriminator="kind")]
+DataConfig = Annotated[StacksData | LabelledData | ImagesData | PointsData, Field(discriminator="kind")]
+_OF_ITS_KIND = ("kind", "sources", "points", "num_points", "per_sample")  # never shared by data of two kinds
 
 
 class Recipe(Config):
@@ -43,18 +46,21 @@ class Recipe(Config):
             return values
         task, data = values.get("task"), dict(values["data"])
         kind = task.get("kind") if isinstance(task, Mapping) else None
-        data = {"kind": DATA[kind], **data} if kind in DATA else data
+        data = {"kind": DATA[kind][0], **data} if kind in DATA else data
         values = {**values, "data": data}
         if isinstance(values.get("validation"), Mapping):
-            own = {key: value for key, value in data.items() if key != "length"}
-            values["validation"] = {**own, **values["validation"]}
+            given = values["validation"]
+            alike = given.get("kind", data.get("kind")) == data.get("kind")
+            left = ("length",) if alike else ("length", *_OF_ITS_KIND, "crop", "objects", "trim", "ignore", "draw")
+            values["validation"] = {**{k: v for k, v in data.items() if k not in left}, **given}
         return values
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         wanted = DATA[self.task.kind]
-        if wrong := next((d.kind for d in (self.data, self.validation) if d and d.kind != wanted), None):
-            raise ValueError(f"task {self.task.kind!r} learns from data of kind {wanted!r}, not {wrong!r}")
+        if wrong := next((d.kind for d in (self.data, self.validation) if d and d.kind not in wanted), None):
+            kinds = " or ".join(repr(kind) for kind in wanted)
+            raise ValueError(f"task {self.task.kind!r} learns from data of kind {kinds}, not {wrong!r}")
         if self.validation is not None and self.validation.length is None and self.validation.held_out_needs_length:
             raise ValueError("validation.length is missing; set it to the number of held-out samples, for example 32")
         return self
