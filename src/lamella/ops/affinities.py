@@ -51,6 +51,37 @@ def affinities(
     return found, valid
 
 
+def nearest_affinities(found: NDArray[Any], offsets: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    """Of affinities (n, *space), those to the voxel before along each axis, (ndim, *space), cut to 0 to 1.
+
+    Where that voxel is outside the image, the pair after stands in. Raises UserError if the offsets lack a nearest neighbour; the
+    voxel after serves as well as the one before.
+    """
+    steps = check_offsets(offsets, found.ndim - 1)
+    if len(steps) != len(found):
+        raise UserError(
+            f"there are {len(found)} affinities for {len(steps)} offsets {[list(s) for s in steps]}; give one each"
+        )
+    near = np.empty((found.ndim - 1, *found.shape[1:]), np.float32)
+    for axis, before in enumerate(nearest(found.ndim - 1)):
+        after = tuple(-s for s in before)
+        if before not in steps and after not in steps:
+            raise UserError(
+                f"fragments need the affinities of nearest neighbours, and {list(before)} is not among the offsets "
+                f"{[list(s) for s in steps]}; train with it, or choose mutex"
+            )
+        values = found[steps.index(before if before in steps else after)]
+        near[axis] = np.roll(values, 0 if before in steps else 1, axis)
+        first = np.moveaxis(near[axis], axis, 0)
+        first[0] = first[min(1, len(first) - 1)]
+    return near.clip(0, 1, out=near)
+
+
+def boundary_map(near: NDArray[np.float32], *, flat: bool = False) -> NDArray[np.float32]:
+    """1 - the mean of the nearest affinities (ndim, *space), in ``flat`` sections of those along y and x only: (*space)."""
+    return 1 - near[1 if flat and len(near) == 3 else 0 :].mean(axis=0)
+
+
 def pairs(shape: Sequence[int], offset: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Of all voxels ``v`` whose ``v + offset`` is in the image too: the slices of ``v``, and of ``v + offset``.
 

@@ -5,8 +5,9 @@ segmentation. Two sets of voxels are in use: *all*, where background is a segmen
 ISBI 2012 and SNEMI3D, where voxels that are background (membrane) in the truth are left out and every voxel that the prediction
 leaves as background is a segment of its own (Arganda-Carreras et al., 2015). Ignored voxels are left out of both.
 
-Split is H(predicted | true), merge H(true | predicted), in bits; the error is 1 - F, the harmonic mean of Rand precision and
-recall. Without background, the figures are those of scikit-image.
+Split is H(predicted | true), merge H(true | predicted), in bits. Rand split is the share of the pairs together in the truth that are
+together in the prediction, too, low where objects are split (recall); Rand merge the share of the pairs together in the prediction
+that are rightly so, low where they are merged (precision); the error is 1 - F, their harmonic mean. Without background, the figures are those of scikit-image.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lamella.ops.matching import IGNORED, Ints, Overlaps
 
 
 def partition_figures(overlaps: Overlaps) -> dict[str, float]:
-    """``voi_split``, ``voi_merge``, ``voi``, ``adapted_rand_error`` over all voxels, and ``foreground_…`` of each over those that
+    """``voi_split``, ``voi_merge``, ``voi``, ``rand_split``, ``rand_merge``, ``adapted_rand_error`` over all voxels, and ``foreground_…`` of each over those that
     are no background in the truth; NaN where there is nothing to compare.
     """
     (true, predicted), counts = overlaps.pairs.T, overlaps.counts
@@ -40,9 +41,18 @@ def _figures(true: Ints, predicted: Ints, counts: Ints, alone: NDArray[np.bool_]
     split = float((counts * np.log2(true_area / cell)).sum() / n) if n else float("nan")
     merge = float((counts * np.log2(predicted_area / cell)).sum() / n) if n else float("nan")
     both, in_true, in_predicted = (float((counts * (size - 1.0)).sum()) for size in (cell, true_area, predicted_area))
-    pairs = (in_true + in_predicted) / 2
-    error = 1 - both / pairs if pairs else float("nan")
-    return {"voi_split": split, "voi_merge": merge, "voi": split + merge, "adapted_rand_error": error}
+    return {
+        "voi_split": split,
+        "voi_merge": merge,
+        "voi": split + merge,
+        "rand_split": _share(both, in_true),
+        "rand_merge": _share(both, in_predicted),
+        "adapted_rand_error": 1 - _share(2 * both, in_true + in_predicted),
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 def _sums(labels: Ints, counts: Ints) -> NDArray[Any]:

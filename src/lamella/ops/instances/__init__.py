@@ -26,8 +26,9 @@ labels of a block = concatenate([[0], objects[first:first + n]])[its stored labe
 
 **Law**: the result equals ``method(all maps)`` up to renumbering, for any blocks. It is exact for ``Components``, ``Basins`` and ``Membranes``,
 whatever the size of the objects, since what crosses a block's edge is followed through links, not guessed from an overlap.
-``DistanceWatershed`` floods, and a flood can come from far: see its ``reach``; where a patch of foreground is larger, a link's
-voxel may be background in its own block (label 0), and such links are passed over.
+``DistanceWatershed`` floods, and a flood can come from far: see its ``reach``. Where a patch of foreground is larger, a link's voxel
+may be background in its own block (label 0), and such links are passed over. ``Agglomeration`` and ``Mutex``, too, look no farther than
+their ``reach``; they take the map ``affinities`` (n, *space), a value for each offset (see ``lamella.ops.affinities``).
 """
 
 from __future__ import annotations
@@ -36,15 +37,22 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lamella.ops.instances.affine import Merge, Segmentation, SeriesMethod
+from lamella.ops.instances.agglomeration import Agglomeration, AgglomerationMethod
 from lamella.ops.instances.base import Links, Maps, Method, Parts, Pieces
 from lamella.ops.instances.basins import Basins, BasinsMethod
 from lamella.ops.instances.components import Components, ComponentsMethod
 from lamella.ops.instances.membranes import Membranes, MembranesMethod
+from lamella.ops.instances.mutex import Mutex, MutexMethod
 from lamella.ops.instances.watershed import DistanceWatershed, DistanceWatershedMethod
 
-InstancesConfig = Annotated[Components | DistanceWatershed | Basins | Membranes, Field(discriminator="kind")]
+InstancesConfig = Annotated[
+    Components | DistanceWatershed | Basins | Membranes | Agglomeration | Mutex, Field(discriminator="kind")
+]
 
 __all__ = [
+    "Agglomeration",
+    "AgglomerationMethod",
     "Basins",
     "BasinsMethod",
     "Components",
@@ -56,7 +64,12 @@ __all__ = [
     "Maps",
     "Membranes",
     "MembranesMethod",
+    "Merge",
     "Method",
+    "Mutex",
+    "MutexMethod",
     "Parts",
     "Pieces",
+    "Segmentation",
+    "SeriesMethod",
 ]

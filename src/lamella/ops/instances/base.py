@@ -16,6 +16,7 @@ from lamella.core.box import Box
 from lamella.core.errors import UserError
 
 Maps = Mapping[str, NDArray[Any]]
+AFFINITIES = "affinities"  # the map with an axis before those of space: (n, *space)
 SURE = np.float32(np.inf)  # the saddle of a link between voxels that are surely one object
 
 
@@ -127,7 +128,7 @@ class Method(ABC):
 
 
 def check_maps(maps: Maps, needs: Sequence[str]) -> tuple[int, ...]:
-    """The shape that all of ``needs`` have; a UserError if one is missing or differs."""
+    """The shape (*space) that all of ``needs`` have; a UserError if one is missing or differs."""
     missing = [name for name in needs if name not in maps]
     if missing:
         there = ", ".join(sorted(maps)) or "none"
@@ -135,7 +136,7 @@ def check_maps(maps: Maps, needs: Sequence[str]) -> tuple[int, ...]:
             f"instances need the maps {', '.join(needs)}, but {', '.join(missing)} is not among those given ({there}); "
             "choose another method, or a network that predicts it"
         )
-    shapes = {name: maps[name].shape for name in needs}
+    shapes = {name: maps[name].shape[1 if name == AFFINITIES else 0 :] for name in needs}
     shape = shapes[needs[0]]
     if len(set(shapes.values())) > 1 or len(shape) not in (2, 3):
         told = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in shapes.items())
