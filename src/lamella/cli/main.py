@@ -42,6 +42,7 @@ _GROUPS = {
         {
             "stacks": ("lamella.cli.prep:stacks", "Sample random stacks of consecutive sections."),
             "combine": ("lamella.cli.prep:combine", "Join several stack archives in one."),
+            "points": ("lamella.cli.prep_points:points", "Draw points with classes from labelled images."),
             "meta": ("lamella.cli.prep:meta", "Make or check the table of a folder of frames."),
             "run": ("lamella.cli.prep_frames:run", "Do all the preprocessing of frames that a config names."),
             "shading": ("lamella.cli.prep_frames:shading", "Measure how unevenly each channel is lit."),

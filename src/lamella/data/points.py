@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lamella.core.box import Box
+from lamella.core.errors import UserError
 from lamella.core.progress import progress
 from lamella.core.rng import stream
 from lamella.data.crops import CropsConfig, Start
 from lamella.data.embeddings import KEY
 from lamella.data.image import ScaledImage
-from lamella.data.image_source import ImageSource
+from lamella.data.image_source import ImageSource, length_of
 from lamella.data.images import IMAGE, ImagesData, load
 from lamella.data.numbered import Drawn, Numbered
-from lamella.data.points_table import check_inside, need_classes, read_points
+from lamella.data.points_table import PointTable, check_inside, need_classes, read_points
 from lamella.data.sample import Layer, Sample
 from lamella.io.layouts import stem
 
@@ -77,19 +78,28 @@ class PointsData(CropsConfig):
 
 
 class Loaded:
-    """The images that have points, with their points."""
+    """The images that have points, the points that lie in what the sources take, and ``where``: the image of each."""
 
     def __init__(self, config: PointsData) -> None:
         found, self.skipped = load(config.images_data())
         table = read_points(config.points)
-        by_name = {point_name(image): image for image in found}
-        check_inside(table, {name: image.shape for name, image in by_name.items()}, config.points)
-        self.table = table if config.num_points is None else table.first(config.num_points)
+        check_inside(table, _shapes(found), config.points)
+        where = _where(table, found)
+        table, where = table.taken(np.flatnonzero(where >= 0)), where[where >= 0]
+        if not len(table):
+            raise UserError(
+                f"no point of {config.points} lies in the part that the sources take; give another bbox or z"
+            )
+        self.table = table
+        if config.num_points is not None:
+            chosen = table.first(config.num_points)
+            self.table, where = table.taken(chosen), where[chosen]
         need_classes(self.table, config.points)
-        self.images = tuple(image for name, image in by_name.items() if len(self.table.of(name)))
-        self.where = np.empty(len(self.table), np.int64)  # the image of each point
-        for number, image in enumerate(self.images):
-            self.where[self.table.of(point_name(image))] = number
+        used = np.unique(where)
+        self.images = tuple(found[k] for k in used)
+        self.where = np.searchsorted(used, where)
+        starts = np.array([image.part.box.start for image in self.images], np.float64)
+        self.places = self.table.places - starts[self.where]
 
 
 class _Samples(Numbered):
@@ -97,8 +107,9 @@ class _Samples(Numbered):
 
     def __init__(self, config: PointsData, loaded: Loaded) -> None:
         self.config, self.crops = config, config.crops
-        self.table, self.images, self.skipped, self._where = loaded.table, loaded.images, loaded.skipped, loaded.where
-        self.num_classes = int(self.table.classes.max()) + 1
+        self.images, self.skipped = loaded.images, loaded.skipped
+        self._places, self._classes, self._where = loaded.places, loaded.table.classes, loaded.where
+        self.num_classes = int(self._classes.max()) + 1
         self._vectors = self._gathered() if config.alone else None
 
     @property
@@ -108,8 +119,8 @@ class _Samples(Numbered):
 
     def _gathered(self) -> NDArray[np.float32]:
         """What stands at each point, (n, c)."""
-        found = np.empty((len(self.table), self.num_channels), np.float32)
-        places = np.floor(self.table.places + 0.5).astype(np.int64)
+        found = np.empty((len(self._places), self.num_channels), np.float32)
+        places = np.floor(self._places + 0.5).astype(np.int64)
         order = np.lexsort((*places.T[::-1] // 64, self._where))  # points that share a chunk follow each other
         with progress("reading points", len(order), "points") as meter:
             for k in order:
@@ -126,17 +137,17 @@ class _Samples(Numbered):
         image = np.ascontiguousarray(self._vectors[chosen].T).reshape(1, -1, len(chosen), *[1] * (ndim - 1))
         places = np.zeros((len(chosen), ndim))
         places[:, 0] = np.arange(len(chosen))
-        return self._sample(image, places, self.table.classes[chosen])
+        return self._sample(image, places, self._classes[chosen])
 
     def _around(self, image: ScaledImage, start: Start, chosen: NDArray[np.intp]) -> Sample:
         """A crop with those of the ``chosen`` points that lie in it."""
         shown, _ = self.crops.shown(image, start)
         first = np.array(start[-self.config.ndim :])
-        places = self.table.places[chosen][:, -self.config.ndim :] - first
+        places = self._places[chosen][:, -self.config.ndim :] - first
         near = ((places >= 0) & (places <= np.array(self.crops.size) - 1)).all(1)
         if self.config.ndim == 2:
-            near &= np.floor(self.table.places[chosen, 0] + 0.5) == start[0]
-        return self._sample(shown[None], places[near], self.table.classes[chosen][near])
+            near &= np.floor(self._places[chosen, 0] + 0.5) == start[0]
+        return self._sample(shown[None], places[near], self._classes[chosen][near])
 
     def _sample(self, image: NDArray[np.float32], places: NDArray[Any], classes: NDArray[np.int64]) -> Sample:
         layers = {IMAGE: Layer(torch.from_numpy(np.ascontiguousarray(image)), "image")}
@@ -162,7 +173,7 @@ class PointSamples(Drawn, _Samples):
     def __init__(self, config: PointsData, loaded: Loaded, seed: int) -> None:
         super().__init__(config, loaded)
         self.seed, self.length = seed, config.length
-        self._of_class = [np.flatnonzero(self.table.classes == k) for k in np.unique(self.table.classes)]
+        self._of_class = [np.flatnonzero(self._classes == k) for k in np.unique(self._classes)]
 
     def sample(self, index: int) -> Sample:
         rng = stream(self.seed, "sample", index)
@@ -173,7 +184,7 @@ class PointSamples(Drawn, _Samples):
         image = self.images[self._where[point]]
         reach = [(n - 2 * c) // 4 for n, c in zip(self.crops.size, self.crops.context, strict=True)]
         jitter = [int(rng.integers(-r, r + 1)) for r in reach]
-        start = self._start(image, self.table.places[point], jitter)
+        start = self._start(image, self._places[point], jitter)
         return self._around(image, start, np.flatnonzero(self._where == self._where[point]))
 
     def _drawn(self, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -191,20 +202,46 @@ class EachPoint(_Samples):
     """Every point once, in order: in the middle of its crop, or in lists."""
 
     def __len__(self) -> int:
-        return -(-len(self.table) // self.config.per_sample) if self.config.alone else len(self.table)
+        return -(-len(self._places) // self.config.per_sample) if self.config.alone else len(self._places)
 
     def __getitem__(self, index: int) -> Sample:
         if self.config.alone:
             first = index * self.config.per_sample
-            return self._listed(np.arange(first, min(first + self.config.per_sample, len(self.table))))
+            return self._listed(np.arange(first, min(first + self.config.per_sample, len(self._places))))
         image = self.images[self._where[index]]
-        start = self._start(image, self.table.places[index], (0,) * self.config.ndim)
+        start = self._start(image, self._places[index], (0,) * self.config.ndim)
         return self._around(image, start, np.array([index]))
 
 
 def classes_in(sample: Sample) -> dict[int, str]:
     """The layers of points by their class; empty for a sample without points."""
     return {int(name.removeprefix(_CLASS)): name for name in sample if name.startswith(_CLASS)}
+
+
+def _shapes(images: Sequence[ScaledImage]) -> dict[str, tuple[int, int, int]]:
+    """Voxels z y x of the whole image of each name."""
+    paths: dict[str, str] = {}
+    shapes: dict[str, tuple[int, int, int]] = {}
+    for image in images:
+        name, volume = point_name(image), image.part.volume
+        if paths.setdefault(name, volume.path) != volume.path:
+            raise UserError(
+                f"{paths[name]} and {volume.path} are both called {name!r}, so points in it cannot be told apart; rename one"
+            )
+        z, y, x = (length_of(volume, axis) for axis in "zyx")
+        shapes[name] = (z, y, x)
+    return shapes
+
+
+def _where(table: PointTable, images: Sequence[ScaledImage]) -> NDArray[np.int64]:
+    """The number of the image whose part holds each point; -1 for points outside of all parts."""
+    where = np.full(len(table), -1, np.int64)
+    for number, image in enumerate(images):
+        here = table.of(point_name(image))
+        voxels = np.floor(table.places[here] + 0.5)
+        box = image.part.box
+        where[here[((voxels >= box.start) & (voxels < box.stop)).all(1)]] = number
+    return where
 
 
 def point_name(image: ScaledImage) -> str:

@@ -6,7 +6,7 @@ a1,12,300,0                stack,3,12,300,1
 ```
 
 A CSV file has a line for each point. ``image`` is the name of an image without its ending. Then come the axes in the order that all
-of lamella keeps, z (where images have sections) before y before x, in voxels of the image from 0: voxel 3 has its centre at 3. Classes
+of lamella keeps, z (where images have sections) before y before x, in voxels of the whole image from 0: voxel 3 has its centre at 3. Classes
 are whole numbers from 0. What made the file is told beside it, in ``NAME.json``.
 """
 
@@ -44,8 +44,8 @@ class PointTable:
         chosen = [int(i) for i in indices]
         return PointTable(tuple(self.images[i] for i in chosen), self.places[chosen], self.classes[chosen], self.has_z)
 
-    def first(self, number: int) -> PointTable:
-        """``number`` points in order, as many of each class as of another but for one, where there are as many."""
+    def first(self, number: int) -> NDArray[np.intp]:
+        """The first ``number`` points, as many of each class as of another but for one, where there are as many."""
         if number > len(self):
             raise UserError(
                 f"{number} points are asked for, there are {len(self)}; draw more with `lamella prep points`"
@@ -54,8 +54,7 @@ class PointTable:
         for k in np.unique(self.classes):
             here = np.flatnonzero(self.classes == k)
             rank[here] = np.arange(len(here))
-        order = np.lexsort((np.arange(len(self)), self.classes, rank))
-        return self.taken(np.sort(order[:number]))
+        return np.sort(np.lexsort((self.classes, rank))[:number])
 
     def of(self, image: str) -> NDArray[np.intp]:
         """Which points lie in an image."""
