@@ -41,7 +41,7 @@ def blurred(labels, seed=0):
 TRUTHS = {
     "plane": tiles((40, 52), (20, 26), gap=2),
     "serial sections": tiles((3, 36, 36), (3, 18, 18), gap=2),
-    "volume": tiles((14, 28, 28), (14, 14, 14), gap=3),
+    "volume": tiles((14, 32, 32), (14, 16, 16), gap=2),
 }
 
 
