@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamella.core.errors import UserError
+from lamella.data.embeddings import Origin
+from lamella.recipe.bases import PARENTS, check_data, check_loaded, check_start, on_base
 from lamella.recipe.find import expect_task, open_checkpoint, parse_recipe, split_checkpoint, task_kind
 from lamella.recipe.recipe import Recipe
 from lamella.runs import RunFolder
@@ -66,6 +68,8 @@ class Training:
     held_out: HeldOut | None
     parent: Parent | None = None
     loaded: Loaded | None = None
+    origin: Origin | None = None
+    """The checkpoint whose embeddings are learnt from, if the data are embeddings."""
 
     @property
     def num_parameters(self) -> int:
@@ -89,15 +93,22 @@ def train(
     """
     run = RunFolder(Path(runs) / name)
     resume = resume and is_run(run.path)
+    recipe = on_base(recipe, parent or _recorded(run, resume), runs)
     if resume:
         parent = _check_resume(recipe, run, parent)
     elif is_first_process(recipe.trainer):
         check_name(name, runs, overwrite=overwrite)
+    if not resume:
+        check_start(recipe, parent)
     training = prepare(recipe, parent=parent, runs=runs)
+    if resume and training.origin != Origin.read(run.provenance()):
+        raise UserError(
+            f"run {name!r} was trained on embeddings of another checkpoint than the data hold now; choose another --name"
+        )
     if training.parent and training.parent.run.path.resolve() == run.path.resolve():
         raise UserError(f"run {name!r} cannot replace the run it starts from; choose another --name")
     if not resume and is_first_process(recipe.trainer):
-        facts: dict[str, Any] = {"seed": recipe.seed}
+        facts: dict[str, Any] = {"seed": recipe.seed, **(training.origin.record() if training.origin else {})}
         if training.parent and training.loaded:
             facts["parent"] = training.parent.record(run, training.loaded)
             print(f"weights of {training.parent}: {training.loaded.summary()}", file=sys.stderr)
@@ -123,22 +134,36 @@ def prepare(recipe: Recipe, *, parent: str | None = None, runs: str | Path = "ru
     Raises UserError for what cannot work: data that is not there, a parent of another task, a device that is missing.
     """
     accelerator(recipe.trainer)
-    origin = _parent(recipe, parent, runs) if parent else None
+    recipe = on_base(recipe, parent, runs)
+    start = _parent(recipe, parent, runs) if parent else None
     from lamella.train.fit import seeded
 
     samples = recipe.data.build(recipe.seed)
     held_out = recipe.validation.held_out(_HELD_OUT_SEED) if recipe.validation else None
+    origin = check_data(recipe, samples, held_out)
     task = seeded(recipe.task.build, recipe.seed)
     task.check(samples[0])
-    loaded = origin.load(task) if origin else None
-    return Training(recipe, task, samples, held_out, origin, loaded)
+    loaded = start.load(task) if start else None
+    if start and loaded:
+        check_loaded(recipe, str(start), loaded)
+    return Training(recipe, task, samples, held_out, start, loaded, origin)
 
 
 def _parent(recipe: Recipe, parent: str, runs: str | Path) -> Parent:
     run, checkpoint = open_checkpoint(parent, runs)
     source = f"run {run.name!r}"
-    expect_task(task_kind(run.recipe(), source), recipe.task.kind, source)
+    kind = task_kind(run.recipe(), source)
+    if kind not in PARENTS.get(recipe.task.kind, ()):
+        expect_task(kind, recipe.task.kind, source)
     return Parent(run, checkpoint)
+
+
+def _recorded(run: RunFolder, resume: bool) -> str | None:
+    """The parent that a run to be resumed began from, if it is still there."""
+    record = run.parent() if resume else None
+    if record is None or not is_run((run.path / record["path"]).resolve()):
+        return None
+    return f"{(run.path / record['path']).resolve()}:{record['checkpoint']}"
 
 
 def _check_resume(recipe: Recipe, run: RunFolder, parent: str | None) -> str | None:
