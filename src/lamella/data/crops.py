@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,25 @@ from lamella.data.labelled_image import LabelledImage
 from lamella.ops.intensity import IntensityConfig, Percentile
 
 Start = tuple[int, ...]  # first voxel of a crop: z, y, x; may be negative
+
+
+@runtime_checkable
+class Croppable(Protocol):
+    """What crops are cut from: ``shape`` (z, y, x), of which the sections ``planes`` are drawn from."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def planes(self) -> tuple[int, ...]: ...
+
+    def image(self, box: Box, slices: int = 1) -> NDArray[np.float32]:
+        """``box`` as (c, z, y, x), with neighbouring sections as channels where ``slices`` says; mirrored outside."""
+        ...
+
+    def inside(self, box: Box) -> NDArray[np.float32]:
+        """1 where ``box`` lies inside, 0 elsewhere."""
+        ...
 
 
 class CropsConfig(Config):
@@ -114,7 +133,7 @@ class Crops:
     slices: int = 1
     overhang: tuple[int, ...] | None = None  # voxels that drawn crops may reach beyond the image
 
-    def draw(self, rng: np.random.Generator, image: ScaledImage, objects: float = 0.0) -> Start:
+    def draw(self, rng: np.random.Generator, image: Croppable, objects: float = 0.0) -> Start:
         """A place for a crop: with chance ``objects`` around an object, whose middle then lies in the crop's middle half."""
         plane = image.planes[int(rng.integers(len(image.planes)))]
         around = rng.random() < objects
@@ -139,7 +158,7 @@ class Crops:
         self._leave_context(window.valid)
         return window
 
-    def shown(self, image: ScaledImage, start: Start) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def shown(self, image: Croppable, start: Start) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The crop that begins at ``start`` without labels, (c, *space), and where it counts, (*space)."""
         box = self._box(start)
         shown, valid = image.image(box, self.slices), image.inside(box)
@@ -165,13 +184,13 @@ class Crops:
             box = Box((plane, 0, 0), (plane + 1, *image.shape[1:]))
         return self._read(image, box)
 
-    def cover(self, image: ScaledImage) -> list[Start]:
+    def cover(self, image: Croppable) -> list[Start]:
         """Places of crops whose counting parts cover the image, in order; in 2D section by section."""
         axes = [self._steps(n, axis) for axis, n in enumerate(image.shape[-self.ndim :])]
         planes = [image.planes] if self.ndim == 2 else []
         return list(product(*planes, *axes))
 
-    def own(self, image: ScaledImage, start: Start, valid: NDArray[np.float32]) -> NDArray[np.float32]:
+    def own(self, image: Croppable, start: Start, valid: NDArray[np.float32]) -> NDArray[np.float32]:
         """``valid`` of a crop of the cover, 0 where an earlier crop has counted already."""
         result = valid.copy()
         for axis, (first, size) in enumerate(zip(start[-self.ndim :], image.shape[-self.ndim :], strict=True)):
@@ -189,7 +208,7 @@ class Crops:
             return Window(shown[:, 0], labels[0], valid[0])
         return Window(shown, labels, valid)
 
-    def _ranges(self, image: ScaledImage) -> list[tuple[int, int]]:
+    def _ranges(self, image: Croppable) -> list[tuple[int, int]]:
         """First and last start of a crop along each axis."""
         found = []
         beyond = self.overhang or (0,) * self.ndim

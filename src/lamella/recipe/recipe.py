@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from lamella.core.config import Config
+from lamella.data.frames import FramesData
 from lamella.data.images import ImagesData
 from lamella.data.labelled import LabelledData
 from lamella.data.points import PointsData
@@ -16,13 +17,28 @@ from lamella.tasks.align.task import AlignConfig
 from lamella.tasks.contrast.config import ContrastConfig
 from lamella.tasks.head.config import HeadConfig
 from lamella.tasks.segment.config import SegmentConfig
+from lamella.tasks.translate.config import TranslateConfig, following
 from lamella.train.config import TrainerConfig
 
 # One name per task, the kinds of data that it learns from (the first if none is named), and a member of each union.
-TASKS = {"align": AlignConfig, "segment": SegmentConfig, "contrast": ContrastConfig, "head": HeadConfig}
-DATA = {"align": ("stacks",), "segment": ("labelled",), "contrast": ("images",), "head": ("labelled", "points")}
-TaskConfig = Annotated[AlignConfig | SegmentConfig | ContrastConfig | HeadConfig, Field(discriminator="kind")]
-DataConfig = Annotated[StacksData | LabelledData | ImagesData | PointsData, Field(discriminator="kind")]
+TASKS = {
+    "align": AlignConfig,
+    "segment": SegmentConfig,
+    "contrast": ContrastConfig,
+    "head": HeadConfig,
+    "translate": TranslateConfig,
+}
+DATA = {
+    "align": ("stacks",),
+    "segment": ("labelled",),
+    "contrast": ("images",),
+    "head": ("labelled", "points"),
+    "translate": ("frames",),
+}
+TaskConfig = Annotated[
+    AlignConfig | SegmentConfig | ContrastConfig | HeadConfig | TranslateConfig, Field(discriminator="kind")
+]
+DataConfig = Annotated[StacksData | LabelledData | ImagesData | PointsData | FramesData, Field(discriminator="kind")]
 _OF_ITS_KIND = ("kind", "sources", "points", "num_points", "per_sample")  # never shared by data of two kinds
 
 
@@ -48,6 +64,8 @@ class Recipe(Config):
         kind = task.get("kind") if isinstance(task, Mapping) else None
         data = {"kind": DATA[kind][0], **data} if kind in DATA else data
         values = {**values, "data": data}
+        if kind == "translate" and isinstance(task, Mapping):
+            values["task"] = following(task, data)
         if isinstance(values.get("validation"), Mapping):
             given = values["validation"]
             alike = given.get("kind", data.get("kind")) == data.get("kind")
@@ -64,3 +82,17 @@ class Recipe(Config):
         if self.validation is not None and self.validation.length is None and self.validation.held_out_needs_length:
             raise ValueError("validation.length is missing; set it to the number of held-out samples, for example 32")
         return self
+
+    def settled(self) -> Recipe:
+        """With everything written down that is measured of the data or dealt out before a training, so that the run can be used, and
+        gone on with, by its recipe alone."""
+        if not isinstance(self.data, FramesData):
+            return self
+        data = self.data.settled()
+        validation = self.validation.like(data) if isinstance(self.validation, FramesData) else self.validation
+        return self.model_copy(update={"data": data, "validation": validation})
+
+    def beside(self) -> dict[str, dict[str, Any]]:
+        """Parts of a settled recipe that other recipes may refer to, by the name of the file that a run keeps them in."""
+        split = self.data.split if isinstance(self.data, FramesData) else None
+        return {} if split is None else {"split.json": split.to_dict()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamella.core.errors import UserError
+from lamella.core.files import write_json
 from lamella.data.embeddings import Origin
 from lamella.recipe.bases import PARENTS, check_data, check_loaded, check_start, on_base
 from lamella.recipe.find import expect_task, open_checkpoint, parse_recipe, split_checkpoint, task_kind
@@ -91,6 +92,7 @@ def train(
     ``resume`` goes on with the run of that name where it stopped, and starts it if there is none. The recipe must then be the
     run's own, but for where it runs and for how long. ``judge`` may end the run (see ``fit``).
     """
+    recipe = recipe.settled()
     run = RunFolder(Path(runs) / name)
     resume = resume and is_run(run.path)
     recipe = on_base(recipe, parent or _recorded(run, resume), runs)
@@ -113,6 +115,8 @@ def train(
             facts["parent"] = training.parent.record(run, training.loaded)
             print(f"weights of {training.parent}: {training.loaded.summary()}", file=sys.stderr)
         run = RunFolder.create(name, recipe.to_dict(), runs=runs, overwrite=overwrite, **facts)
+        for file, values in recipe.beside().items():
+            write_json(run.path / file, values)
     from lamella.train.fit import fit
 
     outcome = fit(
@@ -138,6 +142,7 @@ def prepare(recipe: Recipe, *, parent: str | None = None, runs: str | Path = "ru
     start = _parent(recipe, parent, runs) if parent else None
     from lamella.train.fit import seeded
 
+    recipe = recipe.settled()
     samples = recipe.data.build(recipe.seed)
     held_out = recipe.validation.held_out(_HELD_OUT_SEED) if recipe.validation else None
     origin = check_data(recipe, samples, held_out)
