@@ -44,7 +44,8 @@ Maps = Mapping[str, NDArray[np.float32]]
 GRID = {
     "threshold": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
     "smooth": (1.0, 1.5, 2.0),
-    "merge": (0.75, 0.8, 0.85, 0.9, 0.95),
+    "merge": (0.85, 0.875, 0.9, 0.925, 0.95),
+    "valleys": (1.0,),
 }
 MIN_SIZES = (
     8,

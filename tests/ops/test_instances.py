@@ -19,6 +19,7 @@ METHODS = {
     "components": Components(threshold=0.25),
     "opened and grown": Components(boundaries="hard", opening=1, dilation=2, min_size=0),
     "basins": Basins(threshold=0.3, merge=0.9),
+    "basins and valleys": Basins(threshold=0.3, merge=0.95, valleys=0.5),
     "rough basins": Basins(threshold=0.3, smooth=0, merge=0.97, min_size=0),
     "membranes": Membranes(threshold=0.3, widest=4),
     "membranes of volumes": Membranes(threshold=0.2, widest=4, slices=False, min_size=10),
@@ -85,6 +86,16 @@ def test_the_share_of_the_pass_decides_what_is_one_object():
     maps = {"objects": np.ones((1, 5), np.float32), "distance": distance}
     assert Basins(smooth=0, min_size=0, merge=0.76).build()(maps).tolist() == [[1, 1, 1, 2, 2]]
     assert Basins(smooth=0, min_size=0, merge=0.74).build()(maps).tolist() == [[1, 1, 1, 1, 1]]
+
+
+def test_boundaries_deepen_the_valleys_between_cells():
+    distance, boundaries = np.float32([[1.0, 0.9, 1.0]]), np.float32([[0.0, 0.6, 0.0]])
+    maps = {"objects": np.ones((1, 3), np.float32), "distance": distance, "boundaries": boundaries}
+    for valleys, merge, count in [(0, 0.89, 1), (1, 0.66, 2), (1, 0.64, 1)]:  # the pass is .9, then (.9 + .4) / 2
+        found = Basins(smooth=0, min_size=0, merge=merge, valleys=valleys).build()(maps)
+        assert found.max() == count
+    with pytest.raises(UserError, match="boundaries"):
+        Basins(valleys=1).build()({name: maps[name] for name in ("objects", "distance")})
 
 
 def test_level_ground_is_one_basin():

@@ -1,5 +1,7 @@
 """Laws of the segment task: what a sample is, what counts in the loss, and that it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from lamella.data.sample import Layer, Sample
 from lamella.ops import targets
 from lamella.tasks.segment import loss
 from lamella.tasks.segment.config import SegmentConfig
+from lamella.tasks.segment.crowd import crowd, draw
 from lamella.tasks.segment.sample import largest
 
 TINY = {
@@ -97,12 +100,7 @@ def test_what_is_ignored_changes_nothing():
     changed = build.loss(sample, 0)
     handle.remove()
     assert {k: v.item() for k, v in changed.items()} == {k: v.item() for k, v in plain.items()}
-    sample = type(sample)(
-        sample.image,
-        sample.labels,
-        sample.valid,
-        {k: torch.where(valid == 0, 1 - t, t) for k, t in sample.targets.items()},
-    )
+    sample = replace(sample, targets={k: torch.where(valid == 0, 1 - t, t) for k, t in sample.targets.items()})
     build.loss(sample, 0)["total"].backward()
     assert build.loss(sample, 0)["total"].item() == plain["total"].item()
     whole = build.sample(batch(), stream(0), False)
@@ -124,6 +122,56 @@ def test_overlap_by_hand():
     target[..., :2] = 1
     assert loss.overlap(target, target, torch.ones_like(target)) == 1
     assert loss.overlap(target.roll(1, -1), target, torch.ones_like(target)).item() == pytest.approx((2 + 1) / (6 + 1))
+
+
+@pytest.mark.parametrize("space", [(24, 24), (24, 16), (6, 12, 12)])
+def test_crowded_crops_hold_their_own_cells_twice(space):
+    data = batch(space, num=3)
+    data = data.with_layers(frame=Layer(torch.rand(3, 1, *space), "weight"))
+    copies = [None, *draw(stream(1), data, 1.0)[1:]]
+    crowded = crowd(data, copies)
+    for k, copy in enumerate(copies):
+        before, after = ({name: layer.tensor[k] for name, layer in sample.items()} for sample in (data, crowded))
+        if copy is None:
+            assert all(torch.equal(before[name], after[name]) for name in before)
+            continue
+        cells = copy(before["labels"]) > 0
+        assert not torch.equal(cells, before["labels"] > 0)
+        assert torch.equal(after["labels"] > 0, cells | (before["labels"] > 0))
+        assert torch.equal(after["labels"][~cells], before["labels"][~cells])
+        above = set(after["labels"][cells].unique().tolist())
+        assert not above & set(before["labels"].unique().tolist())
+        assert len(above) == len(before["labels"].unique()) - 1
+        assert torch.equal(after["frame"], before["frame"] * copy(before["frame"]))
+        assert torch.all(after["image"] >= copy(before["image"]))
+    assert draw(stream(1), data, 0.0) == [None] * 3
+    assert crowd(data, [None] * 3) is data
+
+
+def test_small_cells_count_more():
+    labels = torch.zeros(1, 1, 32, 32, dtype=torch.int64)
+    labels[..., 4:8, 4:8] = 1  # 16 pixels
+    labels[..., 12:28, 12:16] = 2  # 64
+    labels[..., 2:18, 20:30] = 3  # 160
+    data = batch(num=1).with_tensors(labels=labels)
+    plain, weighted = (task(small_weight=power).sample(data, stream(0), True) for power in (0.0, 0.5))
+    assert torch.equal(plain.emphasis, torch.ones_like(plain.valid))
+    for value, expected in [(1, (64 / 16) ** 0.5), (2, 1.0), (3, (64 / 160) ** 0.5)]:
+        assert weighted.emphasis[labels == value].unique().tolist() == pytest.approx([expected])
+    assert weighted.emphasis[0, 0, 2, 5] == pytest.approx(2.0)  # what parts the small cell from others
+    assert weighted.emphasis[0, 0, 31, 5] == 1
+    empty = task(small_weight=0.5).sample(data.with_tensors(labels=torch.zeros_like(labels)), stream(0), True)
+    assert torch.equal(empty.emphasis, torch.ones_like(empty.valid))
+
+
+def test_emphasis_changes_what_the_loss_looks_at():
+    build = task(small_weight=0.5)
+    sample = build.sample(batch(), stream(0), True)
+    weighted = build.loss(sample, 0)
+    plain = build.loss(replace(sample, emphasis=torch.ones_like(sample.valid)), 0)
+    double = build.loss(replace(sample, emphasis=2 * torch.ones_like(sample.valid)), 0)
+    assert weighted["distance"] != plain["distance"]
+    assert double["total"].item() == pytest.approx(plain["total"].item(), rel=1e-5)
 
 
 def test_targets_are_those_of_the_labels_and_imaging_leaves_them():

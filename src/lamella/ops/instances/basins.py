@@ -26,11 +26,13 @@ _AROUND = (
 
 
 class Basins(Foreground):
-    """Instances by steepest ascent of the map ``distance``, within the foreground."""
+    """Instances by steepest ascent of the map ``distance``, lowered at ``boundaries`` if asked for, within the foreground."""
 
     kind: Literal["basins"] = "basins"
     smooth: float = Field(1.0, ge=0)
     """Standard deviation, in units of the smallest voxel side, by which the distance map is smoothed first; 0: not at all."""
+    valleys: float = Field(0.0, ge=0)
+    """How much the map ``boundaries`` lowers the heights beside ``distance``: (distance + valleys · (1 - boundaries)) / (1 + valleys)."""
     merge: float = Field(0.7, gt=0)
     """Two maxima are one object if the pass between them reaches this share of the lower; above 1 never."""
 
@@ -46,7 +48,8 @@ class BasinsMethod(Method):
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (*self.config.foreground_maps, "distance")
+        used = (*self.config.foreground_maps, "distance", *(("boundaries",) if self.config.valleys else ()))
+        return tuple(dict.fromkeys(used))
 
     @property
     def context(self) -> int:
@@ -62,5 +65,8 @@ class BasinsMethod(Method):
 
     def parts(self, maps: Maps, write: Box, read: Box, voxel_size: Sequence[float] | None = None) -> Parts:
         steps = spacing(voxel_size, len(check_maps(maps, self.needs)))
-        height = smooth(np.asarray(maps["distance"], np.float32), self.config.smooth, steps)
+        height, valleys = np.asarray(maps["distance"], np.float32), np.float32(self.config.valleys)
+        if valleys:
+            height = (height + valleys * (1 - np.asarray(maps["boundaries"], np.float32))) / (1 + valleys)
+        height = smooth(height, self.config.smooth, steps)
         return ascend(height, foreground(maps, self.config), write, read, steps)

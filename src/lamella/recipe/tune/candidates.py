@@ -34,7 +34,13 @@ _SPACES = {
         "suppress=int(2,12)",
         "smooth=uniform(0,3)",
     ),
-    "basins": ("threshold=uniform(0.1,0.9)", *_FOREGROUND, "smooth=uniform(0,3)", "merge=uniform(0.4,1.0)"),
+    "basins": (
+        "threshold=uniform(0.1,0.9)",
+        *_FOREGROUND,
+        "smooth=uniform(0,3)",
+        "valleys=choice(0,0.5,1,2)",
+        "merge=uniform(0.4,1.0)",
+    ),
     "membranes": (
         "threshold=uniform(0.1,0.9)",
         "smooth=uniform(0,3)",
@@ -73,7 +79,7 @@ def space_of(kind: str, maps: Sequence[str], words: Sequence[str]) -> tuple[list
         else:
             fixed |= _fixed(word)
     if "boundaries" not in maps:
-        ranges = [r for r in ranges if not r.key.startswith("boundar")]
+        ranges = [r for r in ranges if not r.key.startswith(("boundar", "valleys"))]
         fixed |= {"boundaries": "none"} if "boundaries" in fields else {}
     for r in ranges:
         for corner in r.corners():

@@ -67,6 +67,12 @@ class SegmentConfig(Config):
     )
     boundary_thickness: int = Setting(2, ge=2, multiple_of=2, description="voxels across a boundary, half on each side")
     touching_boundaries: bool = Setting(False, description="learn boundaries only where two objects touch")
+    small_weight: float = Setting(
+        0.0, ge=0, le=1, description="voxels of a cell count (median size / its size) to this power; 0: all alike"
+    )
+    crowded: float = Setting(
+        0.0, ge=0, le=1, description="share of the crops over which their own cells are laid once more, mirrored"
+    )
     voxel_size: tuple[float, ...] | None = Setting(
         None, description="voxel size in axes order, in any unit, for targets in flat voxels; none: cubes"
     )

@@ -27,6 +27,7 @@ from lamella.data.augment.base import Augment
 from lamella.data.labelled import IMAGE, LABELS, VALID
 from lamella.data.sample import Layer, Sample
 from lamella.ops import targets
+from lamella.tasks.segment.crowd import crowd, draw
 from lamella.tasks.segment.net import Head
 
 FRAME = "frame"  # 1 where a crop shows what its data set gave
@@ -40,6 +41,8 @@ class SegmentSample:
     labels: Int[Tensor, "b 1 *space"]
     valid: Float[Tensor, "b 1 *space"]
     targets: Mapping[Head, Float[Tensor, "b 1 *space"]]
+    emphasis: Float[Tensor, "b 1 *space"]
+    """What each voxel counts where it is valid, so that small cells are not outweighed; ones unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,14 @@ class Truth:
     thickness: int
     touching_only: bool
     voxel_size: tuple[float, ...] | None
+    small_weight: float = 0.0
+
+    def emphasis(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What each voxel of a batch ``(b, *space)`` counts; a cell of the batch's median size counts 1."""
+        sizes = np.concatenate([np.unique(one[one > 0], return_counts=True)[1] for one in labels])
+        if not self.small_weight or not sizes.size:
+            return np.ones(labels.shape, np.float32)
+        return np.stack([targets.emphasis(one, self.small_weight, float(np.median(sizes))) for one in labels])
 
     def __call__(self, labels: NDArray[np.int64], known: NDArray[np.bool_]) -> dict[Head, NDArray[np.float32]]:
         """The targets of one image's labels ``(*space)``, float32."""
@@ -84,11 +95,17 @@ def check_batch(batch: Sample, in_channels: int, ndim: int) -> None:
         )
 
 
-def arranged(batch: Sample, specimen: Sequence[Augment], size: tuple[int, ...], rng: np.random.Generator) -> Sample:
-    """The middle of a moved batch, with the layer ``frame``. Movements and the cut are resampled as one."""
+def arranged(
+    batch: Sample, specimen: Sequence[Augment], size: tuple[int, ...], rng: np.random.Generator, crowded: float = 0.0
+) -> Sample:
+    """The middle of a moved batch, with the layer ``frame``. Movements and the cut are resampled as one.
+
+    crowded: share of the crops that have their own mirrored cells laid over them.
+    """
     frame = torch.ones_like(batch[VALID].tensor)
     batch = batch.with_layers(**{FRAME: Layer(frame, "weight")})
-    return augment(batch, [*specimen, Crop(size=size, centre=True)], rng)
+    cut = augment(batch, [*specimen, Crop(size=size, centre=True)], rng)
+    return crowd(cut, draw(rng, cut, crowded)) if crowded else cut
 
 
 def prepare(batch: Sample, imaging: Sequence[Augment], truth: Truth, rng: np.random.Generator) -> SegmentSample:
@@ -99,7 +116,8 @@ def prepare(batch: Sample, imaging: Sequence[Augment], truth: Truth, rng: np.ran
     stacked = {head: _stack([m[head] for m in made], batch.device) for head in truth.heads}
     shown = show(Sample({IMAGE: batch[IMAGE]}), imaging, rng)[SHOWN].tensor if imaging else batch[IMAGE].tensor
     valid = batch[VALID].tensor * (batch[FRAME].tensor > 0.5)
-    return SegmentSample(shown, labels, valid, stacked)
+    emphasis = torch.from_numpy(truth.emphasis(labels.cpu().numpy()[:, 0])[:, None]).to(batch.device)
+    return SegmentSample(shown, labels, valid, stacked, emphasis)
 
 
 def largest(space: Sequence[int], share: float, stride: Sequence[int]) -> tuple[int, ...]:

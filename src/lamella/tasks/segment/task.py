@@ -39,7 +39,9 @@ class SegmentTask(Task):
     def __init__(self, config: SegmentConfig) -> None:
         self.config = config
         self.net = SegmentNet(config.net.build(config.channels, len(config.heads)), config.heads)
-        self._truth = Truth(config.heads, config.boundary_thickness, config.touching_boundaries, config.voxel_size)
+        self._truth = Truth(
+            config.heads, config.boundary_thickness, config.touching_boundaries, config.voxel_size, config.small_weight
+        )
         self._steps = 1
 
     def phases(self, steps: int) -> Sequence[Phase]:
@@ -54,7 +56,7 @@ class SegmentTask(Task):
         config = self.config
         check_batch(batch, config.channels, self.net.ndim)
         size = largest(batch.space, config.trim if training else 1.0, self.net.stride)
-        batch = arranged(batch, config.specimen if training else (), size, rng)
+        batch = arranged(batch, config.specimen if training else (), size, rng, config.crowded if training else 0.0)
         return prepare(batch, config.imaging if training else (), self._truth, rng)
 
     def loss(self, sample: SegmentSample, step: int) -> dict[str, Tensor]:
@@ -89,7 +91,8 @@ class SegmentTask(Task):
         maps = self._by_head(self.net.maps(sample.image))
         inner = {head: self._inner(target) for head, target in sample.targets.items()}
         image, labels, valid = (self._inner(x) for x in (sample.image, sample.labels, sample.valid))
-        return draw_panels(maps, SegmentSample(image, labels, valid, inner), self._instances(maps, sample))
+        shown = SegmentSample(image, labels, valid, inner, self._inner(sample.emphasis))
+        return draw_panels(maps, shown, self._instances(maps, sample))
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
         if metrics.get("step", 0) < _PATIENCE or metrics.get("found", 1.0) > 1e-3:
@@ -107,10 +110,11 @@ class SegmentTask(Task):
     def _parts(self, logits: Tensor, sample: SegmentSample) -> dict[str, Tensor]:
         """The loss of every head, and the share of voxels that the net takes for objects."""
         valid = self._inner(sample.valid)
+        weight = valid * self._inner(sample.emphasis)
         parts: dict[str, Tensor] = {}
         for head, found in self._by_head(logits).items():
             target = self._inner(sample.targets[head])
-            parts[head] = loss.cross_entropy(found, target, valid)
+            parts[head] = loss.cross_entropy(found, target, weight)
             if head == "objects":
                 parts["found"] = loss.mean(torch.sigmoid(found.detach()), valid)
                 if self.config.dice_weight:
