@@ -65,8 +65,9 @@ class BasinsMethod(Method):
 
     def parts(self, maps: Maps, write: Box, read: Box, voxel_size: Sequence[float] | None = None) -> Parts:
         steps = spacing(voxel_size, len(check_maps(maps, self.needs)))
-        height, valleys = np.asarray(maps["distance"], np.float32), np.float32(self.config.valleys)
-        if valleys:
-            height = (height + valleys * (1 - np.asarray(maps["boundaries"], np.float32))) / (1 + valleys)
+        height = np.asarray(maps["distance"], np.float32)
+        if self.config.valleys:
+            share = self.config.valleys / (1 + self.config.valleys)
+            height = np.asarray((1 - share) * height + share * (1 - maps["boundaries"]), np.float32)
         height = smooth(height, self.config.smooth, steps)
         return ascend(height, foreground(maps, self.config), write, read, steps)
