@@ -8,7 +8,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lamella.blockwise import cover
 from lamella.core.box import Box
-from lamella.ops.image_scores import PLANE_AXIS, Comparison, Sums, axes_of, margin_of, sums_of
+from lamella.ops.image_metrics import PLANE_AXIS
+from lamella.ops.image_scores import Comparison, Sums, axes_of, margin_of, sums_of
 from lamella.ops.image_ssim import SCALE_WEIGHTS, Patch
 
 ALL = ("mae", "mse", "r2", "pearson", "ssim", "ms_ssim", "psnr", "dice", "accuracy")

@@ -11,6 +11,7 @@ from lamella.blockwise import Executor
 from lamella.tasks.align.evaluate_settings import EvaluateSettings
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.segment.evaluate_settings import InstanceSettings
+from lamella.tasks.translate.evaluate_settings import ImageSettings
 
 _FLAT = Parameter(name="*")
 
@@ -121,3 +122,52 @@ def instances(
     for figure in headlines(found):
         print(f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else ""))
     print(f"report: {out / 'report.html'}")
+
+
+def images(
+    predicted: str,
+    true: str,
+    out: Path,
+    *,
+    settings: Annotated[ImageSettings, _FLAT] = ImageSettings(),  # noqa: B008 immutable
+    executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable
+    overwrite: bool = False,
+) -> None:
+    """Score predicted images against true ones: MAE, MSE, R2, Pearson, SSIM, MS-SSIM, PSNR, Dice, with and without masks.
+
+    Both are a folder of frames, a plate, a folder of images, or one volume; positions, channels and frames are matched by name and
+    number. Writes report.html (the worst first), panels, scores.json and a table for each orientation to OUT. An interrupted command
+    goes on when it is repeated.
+
+    Examples
+    --------
+    ```
+    lamella evaluate images predicted/ frames/ scores
+    lamella evaluate images predicted.ome.zarr plate.ome.zarr scores --orientations xy --orientations xz --orientations xyz
+    lamella evaluate images predicted/ frames/ scores --masks frames.prep --percentiles 1,99.9 --window 21
+    lamella evaluate images nuclei.tif masks.tif scores --metrics dice --metrics accuracy
+    ```
+
+    Parameters
+    ----------
+    predicted
+        Predicted images.
+    true
+        True images, of the same positions.
+    out
+        Folder for the scores.
+    overwrite
+        Replace scores that exist.
+    """
+    from lamella.tasks.translate.evaluate import evaluate_images
+    from lamella.tasks.translate.evaluate_inputs import open_subjects
+    from lamella.tasks.translate.evaluation_report import headlines, write_report
+
+    subjects = open_subjects(predicted, true, settings)
+    found = evaluate_images(subjects, out, settings, executor=executor, overwrite=overwrite)
+    page = write_report(found, out, {"predicted": predicted, "true": true})
+    for figure in headlines(found):
+        print(f"{figure.name}: {figure.value}" + (f"  ({figure.note})" if figure.note else ""))
+    if subjects.left_out:
+        print(f"not predicted, so not compared: {', '.join(subjects.left_out)}")
+    print(f"report: {page}")

@@ -66,6 +66,9 @@ _GROUPS = {
         {
             "alignment": ("lamella.cli.evaluate:alignment", "Score an aligned volume section by section."),
             "instances": ("lamella.cli.evaluate:instances", "Score predicted cells against true ones."),
+            "heads": ("lamella.cli.evaluate_heads:heads", "Validate checkpoints of a head run at several thresholds."),
+            "affinities": ("lamella.cli.evaluate_heads:affinities", "Validate stored affinities at several thresholds."),
+            "images": ("lamella.cli.evaluate:images", "Score predicted images against true ones."),
         },
     ),
     "runs": (
@@ -101,6 +104,7 @@ _FIRST_OF = {
     "evaluate": (
         "lamella evaluate alignment aligned.ome.zarr scores --source sections/",
         "lamella evaluate instances predicted/ labels/ scores --images images/",
+        "lamella evaluate images predicted/ frames/ scores",
     ),
     "runs": ("lamella runs list", "lamella runs show first", "lamella runs compare first second"),
 }

@@ -10,21 +10,16 @@ torchmetrics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamella.core.box import Box
+from lamella.ops.image_metrics import PLANE_AXIS, Metric, Orientation
 from lamella.ops.image_ssim import MS_PAD, MS_SMALLEST, MS_STEP, SCALE_WEIGHTS, Patch, halved, scales, ssim_map
-
-Orientation = Literal["xy", "xz", "yz", "xyz"]
-Metric = Literal["mae", "mse", "r2", "pearson", "ssim", "ms_ssim", "psnr", "dice", "accuracy"]
-
-PLANE_AXIS: Mapping[Orientation, int | None] = {"xy": 0, "xz": 1, "yz": 2, "xyz": None}
-"""The axis of z y x that planes of an orientation are counted along."""
 
 _NUM = len(SCALE_WEIGHTS)
 _COLUMNS = (

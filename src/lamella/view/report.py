@@ -34,9 +34,17 @@ figure { margin: .6rem 0; max-width: min(100%, 33rem); } figure.wide { max-width
 img { max-width: 100%; border-radius: 3px; } .pixels { image-rendering: pixelated; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; } .sortable th { cursor: pointer; } th:first-child, td:first-child { text-align: left; }
 pre { overflow-x: auto; font-size: .8rem; background: var(--card); border: 1px solid var(--line); padding: .8rem; }
 """
+
+_SORT = """
+for (const head of document.querySelectorAll("table.sortable th")) head.onclick = () => {
+  const body = head.closest("table").tBodies[0], at = head.cellIndex, down = head.dataset.down = head.dataset.down === "1" ? "0" : "1";
+  const value = row => row.cells[at].textContent, number = row => parseFloat(value(row));
+  const order = (a, b) => isNaN(number(a)) || isNaN(number(b)) ? value(a).localeCompare(value(b)) : number(a) - number(b);
+  body.append(...[...body.rows].sort((a, b) => (down === "1" ? 1 : -1) * order(a, b)));
+};"""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Report:
     def __init__(self, title: str, lead: str = "") -> None:
         self.title = title
         self._parts = [f"<h1>{html.escape(title)}</h1>"]
+        self._sortable = False
         if lead:
             self._parts.append(f'<p class="lead">{html.escape(lead)}</p>')
 
@@ -92,8 +101,8 @@ class Report:
         """Pictures side by side, as many as fit."""
         self._parts.append(f'<div class="pictures">{"".join(_figure(s) for s in shown)}</div>')
 
-    def table(self, rows: Sequence[Mapping[str, Any]], caption: str = "") -> None:
-        """Rows with the same keys; numbers are shown with as many digits as mean something."""
+    def table(self, rows: Sequence[Mapping[str, Any]], caption: str = "", *, sortable: bool = False) -> None:
+        """Rows with the same keys; numbers are shown with as many digits as mean something. ``sortable``: by clicks on the head."""
         if not rows:
             return
         head = "".join(f"<th>{html.escape(str(key))}</th>" for key in rows[0])
@@ -101,8 +110,10 @@ class Report:
             "<tr>" + "".join(f"<td>{html.escape(number(v))}</td>" for v in row.values()) + "</tr>" for row in rows
         )
         self._parts.append(
-            f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+            f'<div class="wide"><table{" class=sortable" if sortable else ""}><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
         )
+        self._sortable = self._sortable or sortable
         if caption:
             self._parts.append(f'<p class="note">{html.escape(caption)}</p>')
 
@@ -119,6 +130,7 @@ class Report:
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
             + "\n".join(self._parts)
+            + (f"\n<script>{_SORT}</script>" if self._sortable else "")
             + "\n</body></html>\n"
         )
 
