@@ -99,8 +99,11 @@ class AgglomerationMethod(SeriesMethod):
     def series(
         self, maps: Maps, thresholds: Sequence[float], voxel_size: Sequence[float] | None = None
     ) -> Iterator[Segmentation]:
-        near = self._near(maps)
-        yield from agglomerate(make_fragments(near, self.config, voxel_size), near, thresholds, self.config)
+        yield from self.merged(self.fragments(maps, voxel_size), maps, thresholds)
+
+    def merged(self, fragments: Fragments, maps: Maps, thresholds: Sequence[float]) -> Iterator[Segmentation]:
+        """The series of fragments that were made before."""
+        return agglomerate(fragments, self._near(maps), thresholds, self.config)
 
     def _near(self, maps: Maps) -> NDArray[np.float32]:
         ndim = len(check_maps(maps, self.needs))
