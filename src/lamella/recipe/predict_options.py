@@ -49,9 +49,7 @@ class PredictOptions(Config):
         None, ge=32, description="side of a block in voxels; larger images go block by block (2048 in 2D, 128 in 3D)"
     )
     skip_bad: bool | None = Field(None, description="go on without images that cannot be used, and name them")
-    maps: bool | None = Field(
-        None, description="segment: write the maps too, probabilities of objects and boundaries, distances"
-    )
+    maps: bool | None = Field(None, description="segment and head: write the maps too: probabilities, distances")
     flat: bool | None = Field(
         None,
         description="segment, with a 2D net: make the objects of a stack in each section by itself, not through sections",

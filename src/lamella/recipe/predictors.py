@@ -58,9 +58,10 @@ def task_of(request: Request) -> str:
 
 def settings_of_tasks() -> dict[str, type[Config]]:
     """The settings of each task that predicts."""
-    from lamella.tasks.segment.predict_settings import PredictSettings
+    from lamella.tasks.head.predict_settings import PredictSettings as HeadSettings
+    from lamella.tasks.segment.predict_settings import PredictSettings as SegmentSettings
 
-    return {"segment": PredictSettings}
+    return {"segment": SegmentSettings, "head": HeadSettings}
 
 
 def _segment(request: Request, settings: Any) -> Told:
@@ -94,6 +95,37 @@ def _segment(request: Request, settings: Any) -> Told:
     return Told.of(counted, done.page, done.left_out)
 
 
-PREDICTORS: dict[str, Callable[[Request, Any], Told]] = {"segment": _segment}
+def _head(request: Request, settings: Any) -> Told:
+    from lamella.core.memory import keep_freed_memory
+    from lamella.data.inputs import find_images
+    from lamella.recipe.head import load_head
+    from lamella.tasks.head.predict import predict_images
+
+    keep_freed_memory()
+    place = request.place
+    predictor, facts = load_head(request.run, request.net, device=place.device, runs=place.runs)
+    found = find_images(
+        request.images,
+        predictor,
+        channels=settings.channels,
+        dataset=place.dataset,
+        mip=place.mip,
+        skip_bad=settings.skip_bad,
+    )
+    done = predict_images(
+        found,
+        request.output,
+        predictor,
+        settings,
+        executor=request.executor,
+        overwrite=request.overwrite,
+        facts=facts,
+    )
+    what = f"{predictor.name} ({', '.join(predictor.channel_names)})"
+    count = f"{len(done.volumes)} image{'s' if len(done.volumes) != 1 else ''}"
+    return Told.of(f"{what} of {count}: {request.output}", None, done.left_out)
+
+
+PREDICTORS: dict[str, Callable[[Request, Any], Told]] = {"segment": _segment, "head": _head}
 
 __all__ = ["PREDICTORS", "PredictOptions", "Request", "Told", "predict", "settings_of_tasks", "task_of"]

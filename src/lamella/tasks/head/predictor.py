@@ -35,6 +35,7 @@ _CONTEXTS = 4  # at least so many times the context, so that blocks are mostly t
 class HeadPredictor:
     """Everything that a run says about predicting. ``mirror`` is the width of mirrored surroundings that training showed.
 
+    ``channels`` are those of images that training took; None for all, and where ``through`` has its own to say.
     ``origin`` is the checkpoint whose stored embeddings the net reads; None if it reads images. ``channel_names`` tell what the maps are.
     """
 
