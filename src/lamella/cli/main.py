@@ -61,13 +61,25 @@ _GROUPS = {
             "instances": ("lamella.cli.tune:instances", "Tune how a run's maps become instances."),
         },
     ),
+    "grid": (
+        "Train and validate all combinations of settings.",
+        {
+            "plan": ("lamella.cli.grid:plan", "Number and check the combinations of a grid."),
+            "run": ("lamella.cli.grid:run", "Run what is left of a grid, or one combination."),
+            "status": ("lamella.cli.grid:status", "Show which combinations are done, killed or failed."),
+            "collect": ("lamella.cli.grid:collect", "Write the best rows of a grid into one table."),
+        },
+    ),
     "evaluate": (
         "Score results.",
         {
             "alignment": ("lamella.cli.evaluate:alignment", "Score an aligned volume section by section."),
             "instances": ("lamella.cli.evaluate:instances", "Score predicted cells against true ones."),
             "heads": ("lamella.cli.evaluate_heads:heads", "Validate checkpoints of a head run at several thresholds."),
-            "affinities": ("lamella.cli.evaluate_heads:affinities", "Validate stored affinities at several thresholds."),
+            "affinities": (
+                "lamella.cli.evaluate_heads:affinities",
+                "Validate stored affinities at several thresholds.",
+            ),
             "images": ("lamella.cli.evaluate:images", "Score predicted images against true ones."),
         },
     ),
@@ -101,6 +113,7 @@ _FIRST_OF = {
         "lamella tune lr align rates data.sources.0.path=stacks.h5 validation.length=32",
         "lamella tune instances first cells/ tuned --apply",
     ),
+    "grid": ("lamella grid plan grid.yaml", "lamella grid run grid.yaml --jobs 2", "lamella grid collect grid.yaml"),
     "evaluate": (
         "lamella evaluate alignment aligned.ome.zarr scores --source sections/",
         "lamella evaluate instances predicted/ labels/ scores --images images/",

@@ -97,7 +97,8 @@ def _checked(
     settings: ValidateSettings,
 ) -> Any:
     """The method, once everything fits to it."""
-    method = method_of(candidates[0], words, settings)
+    first = candidates[0]
+    method = method_of(first.target, first.channel_names, first.offsets, words, settings)
     for candidate in candidates:
         if candidate.target == "classes":
             foreground_of(candidate.channel_names, settings)

@@ -37,21 +37,27 @@ FIGURES = ("voi_split", "voi_merge", "voi_sum", "rand_split", "rand_merge", "ada
 _PARTITION = {"voi_sum": "voi", "adapted_rand": "adapted_rand_error"}
 
 
-def method_of(candidate: Candidate, words: Mapping[str, Any], settings: ValidateSettings) -> Any:
-    """The config by which objects are made of a candidate's maps: its own kind, with ``words`` (fields to values).
+def method_of(
+    target: str,
+    names: Sequence[str],
+    offsets: Sequence[Sequence[int]] | None,
+    words: Mapping[str, Any],
+    settings: ValidateSettings,
+) -> Any:
+    """The config by which objects are made of maps of ``affinities`` or ``classes``, with ``words`` (fields to values).
 
     Raises UserError for a method that the maps are not enough for, and for a field that it does not have.
     """
-    allowed = METHODS[candidate.target]
+    allowed = METHODS[target]
     kind = settings.kind or allowed[0]
     if kind not in allowed:
-        raise UserError(f"{kind} makes no objects of {candidate.target}; choose --kind {' or '.join(allowed)}")
+        raise UserError(f"{kind} makes no objects of {target}; choose --kind {' or '.join(allowed)}")
     if "threshold" in words:
         raise UserError("the threshold is what is validated; give the values to try with --thresholds")
     values = {"kind": kind, **words}
-    if kind in METHODS["affinities"] and candidate.offsets and "offsets" not in words:
-        values["offsets"] = candidate.offsets
-    if kind in ("components", "watershed") and "boundary" not in candidate.channel_names:
+    if kind in METHODS["affinities"] and offsets and "offsets" not in words:
+        values["offsets"] = offsets
+    if kind in ("components", "watershed") and "boundary" not in names:
         values = {"boundaries": "none", **values}
     try:
         return _ADAPTER.validate_python(values)
