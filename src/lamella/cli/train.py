@@ -66,10 +66,12 @@ def train(
     name = name or Path(recipe).resolve().stem
     if resume and overwrite:
         raise UserError("--resume goes on with a run and --overwrite removes it; give one of them")
+    from lamella.recipe.bases import check_start
     from lamella.recipe.train import prepare
     from lamella.recipe.train import train as start
 
     if dry_run:
+        check_start(resolved, from_)
         _describe(prepare(resolved, parent=from_, runs=runs))
         return
     run, outcome = start(resolved, name, runs=runs, parent=from_, resume=resume, overwrite=overwrite)

@@ -6,8 +6,9 @@ Sample ``i`` is drawn from the random stream (seed, i) alone. A sample has
 - ``class_0``, ``class_1`` ... (points, (1, n, d)), the points of each class that lie in the crop, in voxels of the crop.
 
 With a ``crop`` above 1, a class is drawn, then one of its points, and the crop lies so that the point is in its middle half. All
-points in the crop count. With ``crop`` 1, for heads that read each voxel by itself, a sample is a list of ``per_sample`` points and
-nothing around them: an image of that many voxels in a row, as many of each class, each with its point.
+points in the crop count, but for those in its ``context``. With ``crop`` 1, for heads that read each voxel by itself, a sample is a
+list of ``per_sample`` points and nothing around them: an image of that many voxels in a row, as many of each class, each with its
+point.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ class _Samples(Numbered):
         shown, _ = self.crops.shown(image, start)
         first = np.array(start[-self.config.ndim :])
         places = self._places[chosen][:, -self.config.ndim :] - first
-        near = ((places >= 0) & (places <= np.array(self.crops.size) - 1)).all(1)
+        context = np.array(self.crops.context)
+        near = ((places >= context) & (places <= np.array(self.crops.size) - 1 - context)).all(1)
         if self.config.ndim == 2:
             near &= np.floor(self._places[chosen, 0] + 0.5) == start[0]
         return self._sample(shown[None], places[near], self._classes[chosen][near])

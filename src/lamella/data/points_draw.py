@@ -111,6 +111,7 @@ def _pots(piece: Piece, settings: PointSettings, classes: ClassesConfig) -> Iter
         if settings.per_object is None or k == 0:
             yield (of_image, k, -1), here
             continue
+        here = here[labels.ravel()[here] > 0]  # of a boundary the half that lies in an object
         own = labels.ravel()[here]
         order = np.argsort(own, kind="stable")
         ids, first = np.unique(own[order], return_index=True)

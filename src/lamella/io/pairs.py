@@ -110,6 +110,8 @@ def _layout(place: Place, labels: str | None) -> Layout:
     if local is None or not local.is_dir():
         return "ome-zarr" if local is None and labels is None else "files"
     if _is_zarr(local) or any(_is_zarr(p) for p in local.iterdir() if p.is_dir()):
+        if labels is not None and not _is_zarr(local) and Path(labels).is_dir() and not _is_zarr(Path(labels)):
+            return "folders"  # a store for each image, and a folder of labels elsewhere
         return "files" if labels is not None and Place.parse(labels).local.exists() else "ome-zarr"  # type: ignore[union-attr]
     if sequences(local):
         return "ctc"

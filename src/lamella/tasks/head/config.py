@@ -52,7 +52,7 @@ class HeadConfig(Config):
     def _check(self) -> HeadConfig:
         if self.net is not None and self.ndim not in (None, self.net.ndim):
             raise ValueError(f"ndim {self.ndim} is not that of the net, {self.net.ndim}; leave ndim out")
-        if self.freeze_base and self.net is None:
+        if self.freeze_base and self.net is None and "net" in self.model_fields_set:  # --from may bring one
             raise ValueError("freeze_base keeps a net as it is, and there is none; leave it out, or set net")
         if isinstance(self.target, Affinities) and self.target.offsets is not None:
             try:

@@ -51,7 +51,7 @@ class HeadTask(Task):
     def check(self, batch: Sample) -> None:
         check_batch(batch, self.config)
         listed = bool(classes_in(batch)) and batch.space[1:] == (1,) * (batch.ndim - 1)
-        if listed and (self.net.base is not None or self.config.specimen):
+        if listed and (self.net.base is not None or self.config.specimen or self.config.trim < 1):
             raise UserError(
                 "a net, and augmentations that move images, need what surrounds the points; set data.crop to 64 or more"
             )
