@@ -8,6 +8,7 @@ from lamella.recipe.predictors import PREDICTORS, predict, settings_of_tasks
 from lamella.recipe.recipe import TASKS
 from lamella.runs import RunFolder
 from lamella.tasks.segment.predict_settings import PredictSettings
+from lamella.tasks.translate.predict_settings import TranslateSettings
 
 
 def test_every_setting_of_every_task_can_be_asked_for():
@@ -38,6 +39,11 @@ def test_a_value_that_a_task_cannot_use_is_refused():
         settings_for(PredictOptions(channels=("DAPI",)), PredictSettings, "segment")
     with pytest.raises(UserError, match="frames"):
         settings_for(PredictOptions(format="frames"), PredictSettings, "segment")
+    with pytest.raises(
+        UserError, match="--flat means nothing to a run of the task translate; it is for runs of the task segment"
+    ):
+        owners = {name: tuple(settings.model_fields) for name, settings in settings_of_tasks().items()}
+        settings_for(PredictOptions(flat=True), TranslateSettings, "translate", owners)
 
 
 @pytest.mark.parametrize(("task", "verb"), [("align", "lamella align"), ("contrast", "lamella embed")])

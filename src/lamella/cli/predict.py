@@ -27,9 +27,10 @@ def predict(
     """Predict images of any number and size with a trained run, by its task: instances, or other channels.
 
     The run's folder holds all that is needed: net, normalisation, thresholds. A segment run gives an image of labels for each image
-    (0 background, objects from 1). OUTPUT is a folder, or, for one image, a file: NAME.ome.zarr, NAME.tif or NAME.png. Images larger
-    than a block go block by block, without seams. An interrupted command goes on when it is repeated. Options that mean nothing to
-    the run's task are refused.
+    (0 background, objects from 1), a translate run gives the channels that it learnt, in units of intensity, for each position of
+    frames, of a plate, or for each image. OUTPUT is a folder, or, for one image, a file: NAME.ome.zarr, NAME.tif or NAME.png. Images
+    larger than a block go block by block, without seams. An interrupted command goes on when it is repeated. Options that mean
+    nothing to the run's task are refused.
 
     Examples
     --------
@@ -38,6 +39,8 @@ def predict(
     lamella predict first:best_instances mosaic.ome.zarr --output mosaic.labels.ome.zarr --maps
     lamella predict first stack.tif --output stack.labels.tif --flat --flips
     lamella predict first cells/ --output predicted --format tif --skip-bad --dask local:4
+    lamella predict stains frames/ --output stained --plot
+    lamella predict stains plate.ome.zarr --output stained.ome.zarr --positions A/1/0 --statistics source --flips
     ```
 
     Parameters

@@ -31,6 +31,7 @@ from lamella.data.frames_measure import statistics, units
 from lamella.data.frames_samples import IMAGE, TARGET, WEIGHT, FramesSamples, FramesTiles
 from lamella.data.frames_split import Part, Split
 from lamella.data.frames_stack import Channel, Channels, FramesSource, Stack, open_stacks, restricted
+from lamella.io.prepared import Prepared
 from lamella.io.preprocessing import Preprocessing, root_of
 from lamella.ops.tiles import TileRule
 
@@ -46,6 +47,10 @@ class Measured(Config):
     """What predictions are called."""
     units: tuple[Unit, ...] | None = None
     """Values of the preprocessing's view that become 0 and 1; none where targets are 0 and 1 already."""
+    inputs: tuple[int, ...] = ()
+    """Of the input channels, as statistics know them."""
+    dtype: str = "float32"
+    """Type of the raw target frames."""
 
 
 class FramesData(Channels):
@@ -159,7 +164,11 @@ class FramesData(Channels):
         stacks = self._divided(self._opened(), "train")
         numbers = stacks[0].numbers[1]
         found = units(stacks, self, self.target_range) if self.target == "intensity" else None
-        return Measured(numbers=numbers, names=_names(stacks[0], self.targets), units=found)
+        dtype = (
+            stacks[0].targets.volume.source.dtype.name if isinstance(stacks[0].targets.volume, Prepared) else "float32"
+        )
+        names = _names(stacks[0], self.targets)
+        return Measured(numbers=numbers, names=names, units=found, inputs=stacks[0].numbers[0], dtype=dtype)
 
     def like(self, settled: FramesData) -> FramesData:
         """Held-out data with what ``settled`` measured and dealt out of the training data."""

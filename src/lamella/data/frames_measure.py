@@ -33,7 +33,7 @@ def statistics(stacks: Sequence[Stack], channels: Channels, centre: Centre, sour
     with progress("measuring intensities", len(images), "channels") as meter:
         for number, (kind, k) in sorted(images.items()):
             values = _values([_frames(stack, kind, k, channels) for stack in stacks])
-            groups[number] = Group(channel=number, **_centre_and_spread(values, number, centre))
+            groups[number] = Group(channel=number, **spread_of(values, number, centre))
             meter.advance()
     return Statistics(level="dataset", source=source, groups=tuple(groups.values()))
 
@@ -78,7 +78,7 @@ def _read(frames: Sequence[tuple[FrameImage, int, int]], step: int) -> Iterator[
         yield image.volume.read(whole)[0, 0, 0][::step, ::step].ravel()
 
 
-def _centre_and_spread(values: Values, channel: int, centre: Centre) -> dict[str, float]:
+def spread_of(values: Values, channel: int, centre: Centre) -> dict[str, float]:
     exact = values.astype(np.float64)
     if not exact.size:
         raise UserError(f"channel {channel} has no frame to train on; leave it out, or choose other positions")

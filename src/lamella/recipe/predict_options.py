@@ -54,6 +54,22 @@ class PredictOptions(Config):
         None,
         description="segment, with a 2D net: make the objects of a stack in each section by itself, not through sections",
     )
+    dtype: Literal["uint8", "uint16", "float32"] | None = Field(
+        None,
+        description="translate: type to write, integers rounded and cut to their range; that of the targets if not given",
+    )
+    positions: tuple[str, ...] | None = Field(
+        None, min_length=1, description="translate: positions of an experiment to take, by name; or all"
+    )
+    statistics: Literal["saved", "source", "position"] | None = Field(
+        None,
+        description="translate: how inputs are normalised: as measured in training (saved), or by the intensities of the whole source "
+        "or of each position",
+    )
+    prep: str | None = Field(
+        None,
+        description="translate: folder of 'lamella prep' of the source, whose shading, size and statistics stand for those of training",
+    )
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,9 @@ def settings_of_tasks() -> dict[str, type[Config]]:
     """The settings of each task that predicts."""
     from lamella.tasks.head.predict_settings import PredictSettings as HeadSettings
     from lamella.tasks.segment.predict_settings import PredictSettings as SegmentSettings
+    from lamella.tasks.translate.predict_settings import TranslateSettings
 
-    return {"segment": SegmentSettings, "head": HeadSettings}
+    return {"segment": SegmentSettings, "head": HeadSettings, "translate": TranslateSettings}
 
 
 def _segment(request: Request, settings: Any) -> Told:
@@ -126,6 +127,34 @@ def _head(request: Request, settings: Any) -> Told:
     return Told.of(f"{what} of {count}: {request.output}", None, done.left_out)
 
 
-PREDICTORS: dict[str, Callable[[Request, Any], Told]] = {"segment": _segment, "head": _head}
+def _translate(request: Request, settings: Any) -> Told:
+    from lamella.core.memory import keep_freed_memory
+    from lamella.recipe.translator import load_translator
+    from lamella.tasks.translate.predict import translate_images
+    from lamella.tasks.translate.predict_source import find_source
+    from lamella.tasks.translate.predict_statistics import adapted
+
+    keep_freed_memory()
+    place = request.place
+    translator, facts = load_translator(request.run, request.net, device=place.device, runs=place.runs)
+    source = find_source(request.images, translator, settings, dataset=place.dataset, mip=place.mip)
+    done = translate_images(
+        source,
+        request.output,
+        adapted(source, translator, settings, facts["recipe"]["data"]["centre"]),
+        settings,
+        executor=request.executor,
+        overwrite=request.overwrite,
+        facts=facts,
+    )
+    count = f"{len(done.written)} image{'s' if len(done.written) != 1 else ''}"
+    return Told.of(f"{', '.join(translator.targets)} of {count}: {request.output}", done.page, done.left_out)
+
+
+PREDICTORS: dict[str, Callable[[Request, Any], Told]] = {
+    "segment": _segment,
+    "head": _head,
+    "translate": _translate,
+}
 
 __all__ = ["PREDICTORS", "PredictOptions", "Request", "Told", "predict", "settings_of_tasks", "task_of"]

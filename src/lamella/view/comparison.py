@@ -1,16 +1,20 @@
-"""Panels: pictures side by side with a title each, and figures below."""
+"""Panels: pictures side by side with a title each, and figures below; and large planes made small enough for them."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lamella.view.pictures import Picture
 
 _DPI = 100
+_BAND = 1 << 22  # pixels that are read at once
 _GAP, _TITLE, _TEXT = 8, 22, 24  # px between pictures, above and below them
 
 
@@ -38,3 +42,25 @@ def panel(rows: Sequence[Sequence[tuple[str, Picture]]], text: str) -> bytes:
     buffer = io.BytesIO()
     canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def shrunk(read: Callable[[int, int], NDArray[Any]], shape: Sequence[int], longest: int) -> NDArray[np.float32]:
+    """A plane of ``shape`` of which no side is longer than ``longest``, each pixel the mean of a square.
+
+    ``read(first, last)`` gives rows of it; memory is that of a band of them.
+    """
+    step = -(-max(shape) // longest)
+    rows = max(_BAND // max(shape[1], 1) // step, 1) * step
+    bands = (read(y, min(y + rows, shape[0])) for y in range(0, shape[0], rows))
+    return np.concatenate([_means(band.astype(np.float32), step) for band in bands])
+
+
+def _means(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """The mean of every ``step`` by ``step`` pixels; at the ends of fewer."""
+    if step == 1:
+        return image
+    for axis in (0, 1):
+        starts = np.arange(0, image.shape[axis], step)
+        counts = np.diff([*starts, image.shape[axis]]).reshape([-1 if a == axis else 1 for a in (0, 1)])
+        image = np.add.reduceat(image, starts, axis) / counts.astype(np.float32)
+    return image

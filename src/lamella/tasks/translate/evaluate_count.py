@@ -71,7 +71,8 @@ class SumTiles:
         tile = self.tiles[block.index]
         channel = self.subjects[tile.subject].channel
         predicted, true = (self.scales[channel](a) for a in data[:2])
-        patch, found = Patch(predicted, true, tile.read, tile.write, tile.run), {}
+        patch = Patch(predicted, true, tile.read, tile.write, tile.run)
+        found: dict[str, NDArray[np.float64]] = {}
         for orientation in self.orientations:
             found[orientation] = sums_of(patch, orientation, self.how[channel]).values
             if data[2] is not None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.volume import Volume
@@ -187,7 +189,7 @@ def _channels(found: Volume, truth: Volume, wanted: Sequence[str] | None) -> lis
 
 def _names(volume: Volume) -> dict[int, str]:
     """The channels that exist, by number."""
-    first, there = volume.box.start[1], present(volume).any((0, 2))
+    first, there = volume.box.start[1], np.asarray(present(volume).any((0, 2)))
     names = volume.meta.channel_names or ("",) * volume.box.shape[1]
     return {first + k: names[k] for k in range(volume.box.shape[1]) if there[k]}
 

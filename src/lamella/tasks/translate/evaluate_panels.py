@@ -2,7 +2,7 @@
 
 Truth and prediction have one scale of grey, black at the truth's 0.5 percentile and white at its 99.5. In the overlay the truth is
 magenta and the prediction green, so that what agrees is grey. Stacks are shown in three cuts through their middle. Large planes are
-shrunk while they are read, band by band.
+made smaller while they are read.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from lamella.core.progress import progress
 from lamella.ops.image_metrics import PLANE_AXIS, Orientation
 from lamella.tasks.translate.evaluate import ImageEvaluation, Scored
 from lamella.tasks.translate.evaluate_layers import Layer, Subject
-from lamella.view.comparison import panel
+from lamella.view.comparison import panel, shrunk
 from lamella.view.pictures import Picture, grey, grey_limits, overlay
 
 _SIDE = 520  # pixels of a picture's longer side
 _THIN = 64  # least height of a cut
-_ROWS = 1 << 22  # voxels of a band
 _CUTS: tuple[Orientation, ...] = ("xy", "xz", "yz")
 
 Image = NDArray[np.float32]
@@ -118,30 +117,17 @@ def _pictures(found: ImageEvaluation, subject: Subject, box: Box) -> list[tuple[
 
 
 def _shrunk(layer: Layer, box: Box) -> Image:
-    """A plane (y, x) of which no side is longer than ``_SIDE``, each pixel the mean of a square."""
-    axes = [k for k, n in enumerate(box.shape) if n > 1] or [1, 2]
-    first, second = axes if len(axes) == 2 else (1, 2)
-    step = -(-max(box.shape[first], box.shape[second]) // _SIDE)
-    band = max(_ROWS // max(box.shape[second], 1) // step, 1) * step
-    found = []
-    for start in range(box.start[first], box.stop[first], band):
-        ends = [list(box.start), list(box.stop)]
-        ends[0][first], ends[1][first] = start, min(start + band, box.stop[first])
-        part = Box(tuple(ends[0]), tuple(ends[1]))
-        values = layer.read(part).astype(np.float32).reshape(part.shape[first], part.shape[second])
-        found.append(_means(values, step))
-    return np.concatenate(found)
+    """A plane (y, x), made small."""
+    axis = box.shape.index(1)
+    rows, columns = (k for k in range(3) if k != axis)
 
+    def read(first: int, last: int) -> NDArray[np.float32]:
+        start, stop = list(box.start), list(box.stop)
+        start[rows], stop[rows] = box.start[rows] + first, box.start[rows] + last
+        part = Box(tuple(start), tuple(stop))
+        return layer.read(part).reshape(part.shape[rows], part.shape[columns])
 
-def _means(values: Image, step: int) -> Image:
-    """The mean of every ``step`` by ``step`` pixels; at the ends of fewer."""
-    if step == 1:
-        return values
-    for axis in (0, 1):
-        starts = np.arange(0, values.shape[axis], step)
-        counts = np.diff([*starts, values.shape[axis]]).reshape([-1 if a == axis else 1 for a in (0, 1)])
-        values = np.add.reduceat(values, starts, axis) / counts.astype(np.float32)
-    return values
+    return shrunk(read, (box.shape[rows], box.shape[columns]), _SIDE)
 
 
 def _enlarged(picture: Picture) -> Picture:

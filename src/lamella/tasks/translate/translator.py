@@ -55,6 +55,13 @@ class Translator:
         """What the outputs are called."""
         return self.measured.names
 
+    @property
+    def trained_inputs(self) -> tuple[int, ...]:
+        """The numbers that the input channels had in training, by which statistics know them."""
+        if self.measured.inputs:
+            return self.measured.inputs
+        return tuple(int(c) if str(c).isdigit() else k for k, c in enumerate(self.inputs))
+
     def identity(self) -> dict[str, Any]:
         """Plain values that are equal for two translators that give the same predictions."""
         return {
