@@ -144,6 +144,8 @@ def test_crowded_crops_hold_their_own_cells_twice(space):
         assert len(above) == len(before["labels"].unique()) - 1
         assert torch.equal(after["frame"], before["frame"] * copy(before["frame"]))
         assert torch.all(after["image"] >= copy(before["image"]))
+    dark = data.with_tensors(image=1 - data["image"].tensor)
+    assert torch.allclose(crowd(dark, copies)["image"].tensor, 1 - crowded["image"].tensor, atol=1e-6)
     assert draw(stream(1), data, 0.0) == [None] * 3
     assert crowd(data, [None] * 3) is data
 

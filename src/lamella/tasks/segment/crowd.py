@@ -48,8 +48,9 @@ def draw(rng: np.random.Generator, sample: Sample, share: float) -> list[Copy | 
 def crowd(sample: Sample, copies: list[Copy | None]) -> Sample:
     """The crops with their copies laid over them.
 
-    Cells of the copy hide those below. Elsewhere the brighter of the two is seen, so that what glows beside cells stays. Weights
-    are multiplied: where either is unknown, so is what lies there.
+    Cells of the copy hide those below. Elsewhere the brighter of the two is seen, so that what glows beside cells stays; in
+    channels whose cells are darker than their surroundings, the darker. Weights are multiplied: where either is unknown, so is
+    what lies there.
     """
     if not any(copies):
         return sample
@@ -64,9 +65,20 @@ def _laid(name: str, layer: Layer, sample: Sample, copies: list[Copy | None]) ->
             continue
         above, cells = copy(below), copy(labels) > 0
         if name == IMAGE:
-            made.append(torch.where(cells, above + _GLOW * below.clamp_min(0), torch.maximum(above, below)))
+            made.append(_over(above, below, cells, labels > 0))
         elif name == LABELS:
             made.append(torch.where(cells, above + below.max(), below))
         else:
             made.append(above * below)
     return layer.with_tensor(torch.stack(made))
+
+
+def _over(above: Tensor, below: Tensor, cells: Tensor, cells_below: Tensor) -> Tensor:
+    """``above`` over ``below`` ``(c, *space)``, where ``cells`` and ``cells_below`` ``(1, *space)`` are those of each."""
+    inside, outside = (below * where for where in (cells_below, ~cells_below))
+    axes = tuple(range(1, below.ndim))
+    bright = inside.sum(axes) * (~cells_below).sum() >= outside.sum(axes) * cells_below.sum()
+    bright = bright.reshape(-1, *[1] * len(axes))
+    above, below = (torch.where(bright, image, 1 - image) for image in (above, below))
+    laid = torch.where(cells, above + _GLOW * below.clamp_min(0), torch.maximum(above, below))
+    return torch.where(bright, laid, 1 - laid)
