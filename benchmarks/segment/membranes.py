@@ -66,7 +66,7 @@ def main() -> None:
         "components": True,
     }
     changes = [
-        f"data.sources=[{json.dumps(source)}]", "data.objects=0", f"seed={args.seed}", f"trainer.steps={args.steps}",
+        f"data.sources=[{json.dumps(source)}]", "data.objects=0", "task.small_weight=0", f"seed={args.seed}", f"trainer.steps={args.steps}",
         "trainer.threads=1", "trainer.device=cpu", "trainer.panels_every=0", *NETS[args.net],
     ]  # fmt: skip
     run, _ = train(load_recipe("segment", changes), f"membranes_{args.net}", runs=args.out, resume=True)

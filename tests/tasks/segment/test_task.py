@@ -148,6 +148,8 @@ def test_crowded_crops_hold_their_own_cells_twice(space):
     assert torch.allclose(crowd(dark, copies)["image"].tensor, 1 - crowded["image"].tensor, atol=1e-6)
     assert draw(stream(1), data, 0.0) == [None] * 3
     assert crowd(data, [None] * 3) is data
+    filled = data.with_tensors(labels=data["labels"].tensor + 1)
+    assert crowd(filled, copies) is filled
 
 
 def test_small_cells_count_more():

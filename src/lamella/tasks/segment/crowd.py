@@ -17,6 +17,7 @@ from torch import Tensor
 from lamella.data.labelled import IMAGE, LABELS
 from lamella.data.sample import Layer, Sample
 
+_FULL = 0.5  # share of a crop that cells may cover; beyond it they touch anyway
 _GLOW = 0.3  # share of the light of what lies below that shines through a cell
 
 
@@ -50,8 +51,10 @@ def crowd(sample: Sample, copies: list[Copy | None]) -> Sample:
 
     Cells of the copy hide those below. Elsewhere the brighter of the two is seen, so that what glows beside cells stays; in
     channels whose cells are darker than their surroundings, the darker. Weights are multiplied: where either is unknown, so is
-    what lies there.
+    what lies there. Crops that cells fill to more than half stay as they are.
     """
+    full = (sample[LABELS].tensor > 0).flatten(1).float().mean(1) > _FULL
+    copies = [None if filled else copy for copy, filled in zip(copies, full.tolist(), strict=True)]
     if not any(copies):
         return sample
     return Sample({name: _laid(name, layer, sample, copies) for name, layer in sample.items()})
