@@ -143,6 +143,7 @@ def _trainer(run: RunFolder, config: TrainerConfig, steps: Steps, kind: str, dev
 def _fit(trainer: Trainer, learner: Learner, checkpoint: Path | None) -> None:
     with warnings.catch_warnings(), keeping_handlers():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode.*")  # frozen parts of a net
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning's use of PyTorch
         try:
             trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
