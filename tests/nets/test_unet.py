@@ -20,6 +20,7 @@ SHAPES = {
     "kernels": {"down": (2,), "kernels_down": ((5, 1), ((1, 3), 3)), "kernels_up": ((3,),)},
     "3d": {"ndim": 3, "down": ((1, 2, 2), 2), "kernel": (1, 3, 3)},
     "one level": {"down": (), "kernel": 5},
+    "unfolded linearly": {"down": (2,), "fold": (2, 3), "unfolding": "linear"},
 }
 
 

@@ -167,10 +167,17 @@ class Upsample(nn.Module):
         x = self.mix(x)
         if self.kind == "transpose" or prod(self.factor) == 1:
             return x
-        scale = tuple(float(f) for f in self.factor)
         if self.kind == "nearest":
-            return F.interpolate(x, scale_factor=scale, mode="nearest")
-        return F.interpolate(x, scale_factor=scale, mode=_LINEAR[self.ndim], align_corners=False)
+            return F.interpolate(x, scale_factor=tuple(float(f) for f in self.factor), mode="nearest")
+        return interpolate(x, self.factor)
+
+
+def interpolate(x: Maps, factor: tuple[int, ...]) -> Maps:
+    """``factor`` times as many cells along each axis, linear between the old ones."""
+    if prod(factor) == 1:
+        return x
+    scale = tuple(float(f) for f in factor)
+    return F.interpolate(x, scale_factor=scale, mode=_LINEAR[x.ndim - 2], align_corners=False)
 
 
 class Spread(nn.Module):

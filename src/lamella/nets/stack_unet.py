@@ -134,7 +134,7 @@ class StackUNet(nn.Module):
     def seamless(self) -> bool:
         return self.config.seamless
 
-    def forward(self, x: Image) -> Image:
+    def forward(self, x: Image) -> Float[Tensor, "b _ y x"]:
         """Raw outputs, for example logits."""
         self._check(x)
         factor = (1, self.config.fold, self.config.fold)

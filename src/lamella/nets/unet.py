@@ -7,7 +7,8 @@ image ─ fold ─ block 0 ──────────── skip ───�
 ```
 
 ``fold`` lets the net work on a grid that many times coarser: a block of voxels enters as channels and leaves as outputs, which
-loses no voxel and saves most of the time, since most of a U-Net's time goes into its finest level.
+loses no voxel and saves most of the time, since most of a U-Net's time goes into its finest level. With ``unfolding: linear`` one
+output per cell is interpolated instead, for images that are smooth at that scale: what is learnt then has no grain within cells.
 
 With ``same`` padding the output is as large as the input. With ``valid`` padding it is smaller by ``margin`` on each side, a
 multiple of the stride: whatever the size of the input, an output voxel is the same function of the voxels around it, so that
@@ -38,6 +39,7 @@ from lamella.nets.blocks import (
     check_space,
     cropped,
     fold,
+    interpolate,
     per_axis,
     pooling,
     trim,
@@ -62,6 +64,9 @@ class UNetConfig(BlockConfig):
     growth: float = Setting(2.0, ge=1, description="factor from level to level where features is one number")
     down: tuple[Size, ...] = Setting((2, 2, 2), description="factor from each level to the next, per axis if wanted")
     fold: Size = Setting(1, description="voxels along each axis that become one cell before the first convolution")
+    unfolding: Literal["cells", "linear"] = Setting(
+        "cells", description="how cells become voxels again: each voxel an output of its own, or interpolated"
+    )
     convs: int = Setting(2, ge=1, description="convolutions of each block")
     kernel: Size = Setting(3, description="side of their kernels, odd")
     kernels_down: Kernels | None = Setting(None, description="kernels of every block on the way down, finest first")
@@ -150,7 +155,8 @@ class UNet(nn.Module):
         )
         joint = [m * (1 + (config.skip == "concat")) for m in maps]
         self.up = nn.ModuleList(ConvBlock(config, a, b, k) for a, b, k in zip(joint, up, kernels[1], strict=False))
-        self.head = Head(ndim, up[0] if up else maps[0], out_channels * prod(self.fold))
+        per_cell = prod(self.fold) if config.unfolding == "cells" else 1
+        self.head = Head(ndim, up[0] if up else maps[0], out_channels * per_cell)
         self.skipped, self.starts, self.lost = self._trimmings()
 
     @property
@@ -179,7 +185,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Image) -> Float[Tensor, "b _ ..."]:
         """Raw outputs, for example logits."""
-        y = unfold(self.head(self.features(x)), self.fold)
+        y = self._unfold(self.head(self.features(x)))
         size = tuple(n - 2 * m for n, m in zip(x.shape[2:], self.margin, strict=True))
         return cropped(y, tuple(m - n for m, n in zip(self.margin, self.lost, strict=True)), size)
 
@@ -195,6 +201,9 @@ class UNet(nn.Module):
             x = self.ups[level](x)
             x = self.up[level](self._join(cropped(skips[level], self.starts[level], tuple(x.shape[2:])), x))
         return x
+
+    def _unfold(self, x: Maps) -> Maps:
+        return unfold(x, self.fold) if self.config.unfolding == "cells" else interpolate(x, self.fold)
 
     def _join(self, skip: Maps, x: Maps) -> Maps:
         return torch.cat([skip, x], 1) if self.config.skip == "concat" else added(x, skip)
@@ -224,7 +233,7 @@ class UNet(nn.Module):
         """The voxels that a span of output voxels depends on, along one axis."""
         spread = interpolated if self.config.upsampling == "linear" else repeated
         down, up = self.config.down_kernels, self.config.up_kernels
-        span = repeated(span, self.fold[axis])
+        span = (repeated if self.config.unfolding == "cells" else interpolated)(span, self.fold[axis])
         skips = []
         for factor, kernels in zip(self.factors, up, strict=True):
             span = _through(span, kernels, axis)

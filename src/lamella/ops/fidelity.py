@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Maps = Float[Tensor, "b c *space"]
+Weight = Float[Tensor, "b #c *space"]
+Windows = Float[Tensor, "b _ ..."]  # smaller than the images
 PerChannel = Float[Tensor, "b c"]
 Scalar = Float[Tensor, ""]
 Window = Literal["gaussian", "uniform"]
@@ -29,7 +31,7 @@ _K1, _K2 = 0.01, 0.03
 _SIGMA = 1.5
 
 
-def weighted(values: Maps, weight: Maps) -> PerChannel:
+def weighted(values: Maps, weight: Weight) -> PerChannel:
     """The weighted mean of each sample and channel; 0 where nothing weighs anything.
 
     >>> weighted(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[1.0, 0.0]]]]))
@@ -40,13 +42,13 @@ def weighted(values: Maps, weight: Maps) -> PerChannel:
     return torch.where(weight > 0, values * weight, 0).sum(axes) / weight.sum(axes).clamp_min(1e-6)
 
 
-def over_samples(values: PerChannel, weight: Maps) -> Scalar:
+def over_samples(values: PerChannel, weight: Weight) -> Scalar:
     """The mean over the samples and channels that weigh anything; 0 if none does."""
     counts = (weight.flatten(2).sum(2) > 0).expand_as(values).to(values.dtype)
     return (values * counts).sum() / counts.sum().clamp_min(1)
 
 
-def mean(values: Maps, weight: Maps) -> Scalar:
+def mean(values: Maps, weight: Weight) -> Scalar:
     """The mean over samples and channels of their weighted means."""
     return over_samples(weighted(values, weight), weight)
 
@@ -54,7 +56,7 @@ def mean(values: Maps, weight: Maps) -> Scalar:
 def ssim(
     prediction: Maps,
     target: Maps,
-    weight: Maps,
+    weight: Weight,
     *,
     window: Window = "gaussian",
     size: Size | None = None,
@@ -75,7 +77,7 @@ def ssim(
 def ms_ssim(
     prediction: Maps,
     target: Maps,
-    weight: Maps,
+    weight: Weight,
     *,
     window: Window = "gaussian",
     size: Size | None = None,
@@ -118,7 +120,7 @@ def least_side(scales: int, size: int) -> int:
     return size * 2 ** (scales - 1)
 
 
-def pearson(prediction: Maps, target: Maps, weight: Maps) -> PerChannel:
+def pearson(prediction: Maps, target: Maps, weight: Weight) -> PerChannel:
     """The correlation of each sample and channel; 0 where either is constant."""
     weight = weight.expand_as(target)
     da, db = (x - _as_maps(weighted(x, weight), x) for x in (prediction, target))
@@ -126,7 +128,7 @@ def pearson(prediction: Maps, target: Maps, weight: Maps) -> PerChannel:
     return covariance / (va * vb).clamp_min(1e-12).sqrt()
 
 
-def r_squared(prediction: Maps, target: Maps, weight: Maps) -> PerChannel:
+def r_squared(prediction: Maps, target: Maps, weight: Weight) -> PerChannel:
     """The share of the target's variance that a prediction explains, of each sample and channel; 1 at best, below 0 if it is worse
     than the mean."""
     weight = weight.expand_as(target)
@@ -135,7 +137,7 @@ def r_squared(prediction: Maps, target: Maps, weight: Maps) -> PerChannel:
     return 1 - residual / variance.clamp_min(1e-12)
 
 
-def dice(probability: Maps, target: Maps, weight: Maps) -> PerChannel:
+def dice(probability: Maps, target: Maps, weight: Weight) -> PerChannel:
     """Twice the overlap over the sum of both (Milletari et al. 2016), smoothed by one voxel."""
     weight = weight.expand_as(target)
     axes = tuple(range(2, target.ndim))
@@ -145,12 +147,12 @@ def dice(probability: Maps, target: Maps, weight: Maps) -> PerChannel:
     return (2 * both + 1) / (all_of + 1)
 
 
-def _known(prediction: Maps, target: Maps, weight: Maps) -> Maps:
+def _known(prediction: Maps, target: Maps, weight: Weight) -> Maps:
     """The prediction where it counts and the target elsewhere: windows that reach beyond what counts find nothing to compare there."""
     return torch.where(weight > 0, prediction, target)
 
 
-def _similarity(a: Maps, b: Maps, window: Window, sizes: tuple[int, ...], span: float) -> tuple[Maps, Maps]:
+def _similarity(a: Maps, b: Maps, window: Window, sizes: tuple[int, ...], span: float) -> tuple[Windows, Windows]:
     """SSIM at every place that a window fits into, and its part of contrast and structure."""
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
     moments = torch.cat([a, b, a * a, b * b, a * b])
@@ -162,7 +164,7 @@ def _similarity(a: Maps, b: Maps, window: Window, sizes: tuple[int, ...], span: 
     return (2 * ma * mb + c1) / (ma * ma + mb * mb + c1) * contrast, contrast
 
 
-def _smooth(x: Maps, window: Window, sizes: tuple[int, ...]) -> Maps:
+def _smooth(x: Windows, window: Window, sizes: tuple[int, ...]) -> Windows:
     """Means over windows that lie inside, axis by axis."""
     if window == "uniform":
         return _POOL[x.ndim - 2](x, sizes, 1)
@@ -172,7 +174,7 @@ def _smooth(x: Maps, window: Window, sizes: tuple[int, ...]) -> Maps:
     return x
 
 
-def _along(x: Maps, axis: int, size: int) -> Maps:
+def _along(x: Windows, axis: int, size: int) -> Windows:
     """Gaussian means along one spatial axis."""
     offset = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
     weights = torch.exp(-0.5 * (offset / _SIGMA) ** 2)
@@ -181,12 +183,12 @@ def _along(x: Maps, axis: int, size: int) -> Maps:
     return _CONV[ndim](x, kernel.expand(channels, *kernel.shape[1:]), groups=channels)
 
 
-def _middle(weight: Maps, sizes: tuple[int, ...]) -> Maps:
+def _middle(weight: Windows, sizes: tuple[int, ...]) -> Windows:
     """What the voxel in the middle of each window weighs."""
     for axis, size in enumerate(sizes, 2):
         weight = weight.narrow(axis, (size - 1) // 2, weight.shape[axis] - size + 1)
     return weight
 
 
-def _as_maps(values: PerChannel, like: Maps) -> Maps:
+def _as_maps(values: PerChannel, like: Maps) -> Windows:
     return values.reshape(*values.shape, *[1] * (like.ndim - 2))
