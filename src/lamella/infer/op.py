@@ -26,6 +26,7 @@ from lamella.blockwise.blocks import Block, cover
 from lamella.core.box import Box
 from lamella.infer.settings import InferSettings
 from lamella.nets.blocks import cropped, fuse, lower
+from lamella.nets.memory import channels_last
 
 Scaling = Callable[[NDArray[Any]], NDArray[np.float32]]
 View = tuple[tuple[int, ...], bool]  # axes to mirror, whether y and x change places
@@ -149,8 +150,7 @@ class NetOp:
     def _prepared(self) -> nn.Module:
         with self._lock:
             if self._ready is None:
-                net = lower(fuse(copy.deepcopy(self.net).eval()), self.dtype).to(self.device)
-                self._ready = net.to(memory_format=_LAST[len(self.stride)])  # type: ignore[call-overload]
+                self._ready = channels_last(lower(fuse(copy.deepcopy(self.net).eval()), self.dtype).to(self.device))
             return self._ready
 
 

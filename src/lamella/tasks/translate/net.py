@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lamella.nets.memory import channels_last
 from lamella.nets.stack_unet import StackUNet
 from lamella.nets.unet import UNet
 
@@ -27,7 +28,7 @@ class TranslateNet(nn.Module):
         super().__init__()
         self.net, self.final = net, final
         if net.config.ndim == 2:
-            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            channels_last(self.net)
 
     @property
     def in_channels(self) -> int:
