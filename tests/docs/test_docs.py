@@ -73,6 +73,9 @@ ADDED = {
     ("demo", "segment"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
     ("train", "contrast"): TINY_CONTRAST,
+    ("train", "head"): [*TINY_CELLS[1:], "data.crop=64"],
+    ("train", "head_points"): TINY_CELLS[1:],
+    ("train", "head_baseline"): [*TINY_CELLS, "data.crop=96", "data.context=8"],
     ("train", "segment"): TINY_CELLS,
     ("train", "segment_dcan"): [
         *TINY_CELLS[1:],
@@ -94,6 +97,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "convert.md": ["sections"],
     "frames.md": ["frames"],
     "preprocessing.md": ["frames", "prep.yaml"],
+    "heads.md": ["cells"],
     "instances.md": ["cells"],
     "labelled-data.md": ["cells", "pairs"],
     "predict.md": ["cells"],

@@ -73,7 +73,7 @@ class SparseSession:
             raise UserError("nothing was fitted yet; add points and call fit")
         return self._standard.folded(self._head)
 
-    def add(self, points: ArrayLike, classes: ArrayLike | float) -> None:
+    def add(self, points: ArrayLike, classes: ArrayLike | int) -> None:
         """Add points (n, d) in voxels, axes in the order z y x, and the class of each, or of all.
 
         Raises UserError for points outside the image and classes that there are not; then none is added.
