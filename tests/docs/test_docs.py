@@ -97,6 +97,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "convert.md": ["sections"],
     "frames.md": ["frames"],
     "preprocessing.md": ["frames", "prep.yaml"],
+    "grids.md": ["cells", "grid.yaml"],
     "heads.md": ["cells"],
     "instances.md": ["cells"],
     "labelled-data.md": ["cells", "pairs"],
@@ -105,6 +106,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "segment.md": ["cells"],
     "training-data.md": ["sections", "raw.ome.zarr"],
     "tune.md": ["cells"],
+    "validation.md": ["cells"],
     "volumes.md": ["sections", "volume.ome.zarr", "stacks.h5"],
 }
 NOT_HERE = ("://", "cluster.yaml")  # what a command that is not run must have, if it is one of lamella's
@@ -177,6 +179,16 @@ def write_frames(folder: Path) -> None:
         iio.imwrite(folder / f"im_c001_z002_t000_p{p:03d}.png", stain.astype(np.uint16))
 
 
+def write_grid(path: Path) -> None:
+    """The grid that its page shows, with trainings as small as those of other pages, and two combinations in place of four."""
+    values = yaml.safe_load(page("grids.md").fences("yaml")[0].text)
+    for section, added in (("contrastive", TINY_CONTRAST), ("seg", [*TINY_CELLS[1:], "data.crop=64"])):
+        changes = dict(change.split("=", 1) for change in added)
+        values[section]["set"] |= {key: yaml.safe_load(value) for key, value in changes.items()}
+    values["models"] = values["models"][:1]
+    path.write_text(yaml.safe_dump(values))
+
+
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the README's commands were run, which began with a folder of sections."""
@@ -193,6 +205,7 @@ def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_cells(here)
     write_frames(here / "frames")
     (here / "prep.yaml").write_text(page("preprocessing.md").fences("yaml")[0].text)
+    write_grid(here / "grid.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         run_page(page("README.md"))

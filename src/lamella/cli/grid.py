@@ -22,6 +22,8 @@ def plan(recipe: Path) -> None:
     --------
     ```
     lamella grid plan grid.yaml
+    lamella grid plan temperatures.yaml
+    lamella grid plan experiments/points.yaml
     ```
 
     Parameters
@@ -90,6 +92,7 @@ def status(recipe: Path) -> None:
     --------
     ```
     lamella grid status grid.yaml
+    lamella grid status experiments/points.yaml
     ```
 
     Parameters
@@ -119,6 +122,7 @@ def collect(recipe: Path) -> None:
     --------
     ```
     lamella grid collect grid.yaml
+    lamella grid collect experiments/points.yaml
     ```
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _DIMENSIONS: dict[int, Literal[2, 3]] = {2: 2, 3: 3}
 
 
+@runtime_checkable
 class Candidate(Protocol):
     """Something that gives maps, under a name."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lamella.core.files import replacing
 from lamella.io import open_volume
 from lamella.recipe.validate.candidates import Candidate
-from lamella.recipe.validate.score import reads
+from lamella.recipe.validate.score import reads, segmentation_name
 from lamella.recipe.validate.tables import Row, Validation
 from lamella.view import charts, labels, pictures
 from lamella.view.pictures import Picture
@@ -117,14 +117,12 @@ def _add_samples(report: Report, found: Validation, work: Work, candidates: Sequ
 
 def _strip(folder: Path, threshold: float, target: str) -> Picture:
     """One row of pictures of a sample, of a volume its middle section."""
-    from lamella.recipe.validate.run import segmentation_name
-
     shown = [pictures.grey(_section(folder, "raw").astype(np.float32), missing=None)]
     if os.path.isdir(folder / "fragments.ome.zarr"):
-        shown.append(pictures.grey(_section(folder, "boundaries"), (0, 1), missing=None))
+        shown.append(pictures.grey(_section(folder, "boundaries"), (0.0, 1.0), missing=None))
         shown.append(labels.colours(_section(folder, "fragments")))
     else:
-        shown.append(pictures.grey(_section(folder, target), (0, 1), missing=None))
+        shown.append(pictures.grey(_section(folder, target), (0.0, 1.0), missing=None))
     shown += [labels.colours(_section(folder, name)) for name in (segmentation_name(threshold), "truth")]
     return pictures.beside([_enlarged(picture) for picture in shown])
 

@@ -38,7 +38,14 @@ from lamella.io import create_volume
 from lamella.ops.instances.fragments import Fragments
 from lamella.recipe.validate.candidates import Candidate, Stored
 from lamella.recipe.validate.samples import Sample, open_images, samples_of
-from lamella.recipe.validate.score import at_thresholds, foreground_of, fragments_of, method_of, named_maps
+from lamella.recipe.validate.score import (
+    at_thresholds,
+    foreground_of,
+    fragments_of,
+    method_of,
+    named_maps,
+    segmentation_name,
+)
 from lamella.recipe.validate.settings import ValidateSettings
 from lamella.recipe.validate.tables import Validation
 
@@ -189,11 +196,6 @@ def _score(
     if fragments is not None:
         write_text(work.merges(candidate, sample), csv_text(merges) if merges else "threshold,a,b,c,score\n")
     return rows
-
-
-def segmentation_name(threshold: float) -> str:
-    """What the objects at a threshold are stored as."""
-    return f"segmentation_{threshold:.2f}" if round(threshold, 2) == threshold else f"segmentation_{threshold:g}"
 
 
 def _write_start(

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
-from lamella.core.config import explain
+from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.ops.instances import (
     Agglomeration,
     AgglomerationMethod,
-    InstancesConfig,
+    Components,
+    DistanceWatershed,
     Maps,
     Membranes,
     Merge,
@@ -30,7 +30,13 @@ from lamella.ops.matching_scores import ObjectScores, compare
 from lamella.recipe.validate.candidates import Candidate
 from lamella.recipe.validate.settings import METHODS, ValidateSettings
 
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(InstancesConfig)
+_CONFIGS: dict[str, type[Config]] = {
+    "agglomeration": Agglomeration,
+    "mutex": Mutex,
+    "components": Components,
+    "watershed": DistanceWatershed,
+    "membranes": Membranes,
+}
 FIGURES = ("voi_split", "voi_merge", "voi_sum", "rand_split", "rand_merge", "adapted_rand", "AP50")
 """What every sample scores, in order."""
 
@@ -59,22 +65,7 @@ def method_of(
         values["offsets"] = offsets
     if kind in ("components", "watershed") and "boundary" not in names:
         values = {"boundaries": "none", **values}
-    try:
-        return _ADAPTER.validate_python(values)
-    except ValidationError as error:
-        model = next(type(c) for c in map(_ADAPTER.validate_python, ({"kind": k} for k in allowed)) if c.kind == kind)
-        inner = [{**e, "loc": e["loc"][1:]} for e in error.errors()]
-        raise UserError(explain(_Listed(inner), model, kind)) from None  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """Errors of a union's member without the member's name."""
-
-    listed: list[Any]
-
-    def errors(self) -> list[Any]:
-        return self.listed
+    return _CONFIGS[kind].load(values, kind)
 
 
 def named_maps(found: NDArray[np.float32], candidate: Candidate, settings: ValidateSettings) -> dict[str, NDArray[Any]]:
@@ -163,3 +154,8 @@ def reads(config: Any) -> str:
         return "objects merge where 1 - affinity is below the threshold"
     what = "a membrane" if isinstance(config, Membranes) else "an object"
     return f"a voxel is {what} where its probability is above the threshold"
+
+
+def segmentation_name(threshold: float) -> str:
+    """What the objects at a threshold are stored as."""
+    return f"segmentation_{threshold:.2f}" if round(threshold, 2) == threshold else f"segmentation_{threshold:g}"
