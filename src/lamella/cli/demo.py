@@ -18,7 +18,7 @@ _FLAT = Parameter(name="*")
 
 
 def demo(
-    task: Literal["align", "segment"] = "align",
+    task: Literal["align", "segment", "translate"] = "align",
     /,
     *,
     out: Path | None = None,
@@ -29,8 +29,9 @@ def demo(
 
     align makes serial sections of synthetic tissue whose deformations are known, trains an aligner on them from scratch, aligns the
     whole stack, and scores it before and after. segment makes images of synthetic nuclei whose outlines are known, trains a net
-    to find them, and scores it on other images beside a threshold with a watershed. Both write one page with pictures and curves.
-    An interrupted demonstration goes on when it is repeated.
+    to find them, and scores it on other images beside a threshold with a watershed. translate makes synthetic cells in transmitted
+    light and two stains, trains a net to give the stains from the light, and scores it on other positions beside a regression on
+    filters. Each writes one page with pictures and curves. An interrupted demonstration goes on when it is repeated.
 
     Examples
     --------
@@ -40,14 +41,15 @@ def demo(
     lamella demo --sections 30 --size 768 --steps 3000 --seed 1
     lamella demo segment
     lamella demo segment --data cells/ --out mine
+    lamella demo translate
     ```
 
     Parameters
     ----------
     task
-        What to demonstrate: align or segment.
+        What to demonstrate: align, segment or translate.
     out
-        Folder for everything that is made [default: demo, or demo-segment].
+        Folder for everything that is made [default: demo, demo-segment or demo-translate].
     overwrite
         Replace a demonstration that is there.
     """
@@ -59,6 +61,14 @@ def demo(
 
         cells, compared = run_segment(out or Path("demo-segment"), settings, overwrite=overwrite)
         _conclude(cells, segment_headlines(compared), SEGMENT_COMMANDS, "images")
+        return
+    if task == "translate":
+        from lamella.recipe.demo_translate import run_demo as run_translate
+        from lamella.recipe.demo_translate_report import COMMANDS as TRANSLATE_COMMANDS
+        from lamella.recipe.demo_translate_report import headlines as translate_headlines
+
+        stains, scored = run_translate(out or Path("demo-translate"), settings, overwrite=overwrite)
+        _conclude(stains, translate_headlines(scored), TRANSLATE_COMMANDS, "frames")
         return
     from lamella.recipe.demo import run_demo
     from lamella.recipe.demo_report import COMMANDS
@@ -74,9 +84,9 @@ def _check(task: str, settings: DemoSettings) -> None:
 
     other, value = ("images", settings.images) if task == "align" else ("sections", settings.sections)
     if value is not None:
-        owner = "segment" if task == "align" else "align"
+        owner = "segment or translate" if task == "align" else "align"
         raise UserError(f"--{other} {value} is for lamella demo {owner}, not for {task}; leave it out")
-    if task == "segment" and settings.data is not None and settings.size is not None:
+    if task != "align" and settings.data is not None and settings.size is not None:
         raise UserError(
             f"--size {settings.size} is for synthetic images; those of --data are taken whole: leave it out"
         )

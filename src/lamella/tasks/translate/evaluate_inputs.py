@@ -18,7 +18,7 @@ from lamella.core.volume import Volume
 from lamella.data.inputs import named_files
 from lamella.io import open_volume, positions_of, present
 from lamella.io.positions import open_positions, renamed
-from lamella.io.preprocessing import stored_path
+from lamella.io.preprocessing import Preprocessing, stored_path
 from lamella.io.views import expanded
 from lamella.ops.image_metrics import Orientation
 from lamella.tasks.translate.evaluate_layers import Layer, Nearest, Subject, Subjects, exists
@@ -30,6 +30,9 @@ _FEW = 8
 def open_subjects(predicted: str, true: str, settings: ImageSettings) -> Subjects:
     """Match positions, channels and frames; raises UserError naming what does not fit, for all positions at once."""
     found, truth = (_experiment(path) for path in (predicted, true))
+    if settings.prep is not None:
+        even = Preprocessing(shading=Preprocessing.load(settings.prep).shading)
+        truth = {name: even.view(volume) for name, volume in truth.items()}
     pairs = _positions(predicted, found, true, truth, settings.positions)
     masks, shown = _aside(settings.masks, pairs, true, "masks"), _aside(settings.inputs, pairs, true, "inputs")
     items: list[Subject] = []

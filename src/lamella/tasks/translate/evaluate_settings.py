@@ -25,6 +25,10 @@ class ImageSettings(Config):
     masks: str | None = Field(
         None, description="where to count once more: folder of 'lamella prep masks', or masks of the same positions"
     )
+    prep: str | None = Field(
+        None,
+        description="folder of 'lamella prep': take its shading off the truth, since translations are under even light",
+    )
     percentiles: str | None = Field(
         None,
         description="LOW,HIGH: bring these percentiles of each true channel to 0 and 1, and cut both images there, before all",
