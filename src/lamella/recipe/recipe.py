@@ -15,6 +15,7 @@ from lamella.data.points import PointsData
 from lamella.data.stacks import StacksData
 from lamella.tasks.align.task import AlignConfig
 from lamella.tasks.contrast.config import ContrastConfig
+from lamella.tasks.defects.config import DefectsConfig
 from lamella.tasks.head.config import HeadConfig
 from lamella.tasks.segment.config import SegmentConfig
 from lamella.tasks.translate.config import TranslateConfig, following
@@ -27,6 +28,7 @@ TASKS = {
     "contrast": ContrastConfig,
     "head": HeadConfig,
     "translate": TranslateConfig,
+    "defects": DefectsConfig,
 }
 DATA = {
     "align": ("stacks",),
@@ -34,9 +36,11 @@ DATA = {
     "contrast": ("images",),
     "head": ("labelled", "points"),
     "translate": ("frames",),
+    "defects": ("stacks",),
 }
 TaskConfig = Annotated[
-    AlignConfig | SegmentConfig | ContrastConfig | HeadConfig | TranslateConfig, Field(discriminator="kind")
+    AlignConfig | SegmentConfig | ContrastConfig | HeadConfig | TranslateConfig | DefectsConfig,
+    Field(discriminator="kind"),
 ]
 DataConfig = Annotated[StacksData | LabelledData | ImagesData | PointsData | FramesData, Field(discriminator="kind")]
 _OF_ITS_KIND = ("kind", "sources", "points", "num_points", "per_sample")  # never shared by data of two kinds

@@ -16,8 +16,8 @@ from lamella.ops.instances import DistanceWatershed
 from lamella.tasks.segment import predict_large
 from lamella.tasks.segment.predict import predict_images
 from lamella.tasks.segment.predict_settings import PredictSettings
+from tests.infer.test_stitch import assert_same_up_to_numbers
 from tests.tasks.segment.specimen import cells, segmenter
-from tests.tasks.segment.test_stitch import assert_same_up_to_numbers
 
 
 def predict(paths, out, who=None, *, overwrite=False, workers=1, **settings):

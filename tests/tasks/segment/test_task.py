@@ -9,8 +9,8 @@ import torch
 from lamella.core.errors import UserError
 from lamella.core.rng import stream
 from lamella.data.sample import Layer, Sample
+from lamella.ops import map_losses as loss
 from lamella.ops import targets
-from lamella.tasks.segment import loss
 from lamella.tasks.segment.config import SegmentConfig
 from lamella.tasks.segment.crowd import crowd, draw
 from lamella.tasks.segment.sample import largest

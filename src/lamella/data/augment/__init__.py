@@ -26,6 +26,7 @@ from lamella.data.augment.elastic import Elastic
 from lamella.data.augment.grain import Blur, Noise
 from lamella.data.augment.jitter import Jitter, jitter_reach
 from lamella.data.augment.lighting import Brightness, Compress, Gamma, Limit
+from lamella.data.augment.painted import Debris, Rift, Wrinkle
 from lamella.data.augment.patterns import Gradients, Tilings
 from lamella.data.augment.seams import Crack, Fold
 from lamella.data.augment.shown import CUTOUTS, SHOWN, with_shown
@@ -48,7 +49,10 @@ Specimen = Annotated[
     | Cut
     | Crack
     | Fold
-    | Blackout,
+    | Blackout
+    | Rift
+    | Wrinkle
+    | Debris,
     Discriminator("kind"),
 ]
 Imaging = Annotated[

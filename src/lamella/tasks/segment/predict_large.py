@@ -16,10 +16,10 @@ from lamella.core.volume import Meta, Volume
 from lamella.data.inputs import Item
 from lamella.data.labelled_source import Part
 from lamella.infer.maps import SpaceOp, Target, blocks_of, predict_maps
+from lamella.infer.stitch import Joined, Maker, PiecesJob, RenderJob, join
 from lamella.io import create_volume, open_volume
 from lamella.tasks.segment import predict_files as files
 from lamella.tasks.segment.predictor import Segmenter
-from lamella.tasks.segment.stitch import Joined, Maker, PiecesJob, RenderJob, join
 
 _DEEP = (
     64,

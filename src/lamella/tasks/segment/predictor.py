@@ -13,12 +13,12 @@ from lamella.infer import Blended, InferSettings, NetOp, PlaneOp
 from lamella.infer.inputs import check_part, scaling_of
 from lamella.infer.maps import SpaceOp
 from lamella.infer.op import weights_digest
+from lamella.infer.stitch import Maker
 from lamella.infer.trimmed import TrimmedOp
 from lamella.ops.instances import Method
 from lamella.ops.intensity import IntensityConfig, Scaling
 from lamella.ops.trim import Resize, TrimConfig
 from lamella.tasks.segment.net import SegmentNet
-from lamella.tasks.segment.stitch import Maker
 
 IMAGE = "image"  # the map that some methods want besides those of the net: the image itself, from 0 to 1
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lamella.data.sample import Sample
-from lamella.tasks.segment import loss
+from lamella.ops import map_losses as loss
 from lamella.tasks.segment.config import SegmentConfig
 from lamella.tasks.segment.net import Head, SegmentNet
 from lamella.tasks.segment.panels import draw_panels

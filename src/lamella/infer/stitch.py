@@ -24,7 +24,7 @@ from lamella.blockwise.blocks import Cover
 from lamella.core.box import Box
 from lamella.core.files import replacing
 from lamella.core.progress import progress
-from lamella.data.labelled_source import Part
+from lamella.data.image_source import Part
 from lamella.infer.maps import SpaceOp, Target
 from lamella.ops.instances import Links, Method, Parts, Pieces
 
@@ -183,15 +183,19 @@ class RenderJob:
         return self.pieces.read(block.write)
 
     def compute(self, block: Block, data: NDArray[Any]) -> NDArray[Any]:
-        result = np.zeros(data.shape, self.out.volume.dtype)
-        for index in _touching(self.cut, block.write):
-            common = self.cut[index].write.intersect(block.write)
-            here = common.slices(block.write.start)
-            result[here] = self.joined.table(index)[data[here]]
-        return result
+        return objects_of(data, block.write, self.cut, self.joined).astype(self.out.volume.dtype, copy=False)
 
     def write(self, block: Block, result: NDArray[Any]) -> None:
         self.out.write(block.write, result)
+
+
+def objects_of(pieces: NDArray[Any], box: Box, cut: Cover, joined: Joined) -> NDArray[np.int32]:
+    """The objects of the stored ``pieces`` of ``box``, which may span several of the blocks that they were made in."""
+    result = np.zeros(pieces.shape, np.int32)
+    for index in _touching(cut, box):
+        here = cut[index].write.intersect(box).slices(box.start)
+        result[here] = joined.table(index)[pieces[here]]
+    return result
 
 
 def _touching(cut: Cover, box: Box) -> list[int]:

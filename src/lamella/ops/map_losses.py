@@ -1,6 +1,6 @@
-"""What a segmentation net learns from, head by head, as means over the voxels that count.
+"""What nets that give maps learn from, map by map, as means over the voxels that count.
 
-Each head's weight keeps its meaning whatever the size of the batch and however much of it is annotated, since every mean divides by
+A map's weight keeps its meaning whatever the size of the batch and however much of it is annotated, since every mean divides by
 the sum of ``valid``.
 """
 

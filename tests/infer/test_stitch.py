@@ -13,9 +13,9 @@ from lamella.core.box import Box
 from lamella.core.volume import Meta
 from lamella.data.labelled_source import Part
 from lamella.infer.maps import Target, blocks_of
+from lamella.infer.stitch import Maker, PiecesJob, RenderJob, join
 from lamella.io import create_volume
 from lamella.ops.instances import Basins, Components, DistanceWatershed
-from lamella.tasks.segment.stitch import Maker, PiecesJob, RenderJob, join
 
 METHODS = {
     "basins": Basins(min_size=3, merge=0.7),
