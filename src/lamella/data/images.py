@@ -14,6 +14,7 @@ Space is ``y x``, or ``z y x`` with ``ndim`` 3. Where a folder or volume has lab
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -106,10 +107,15 @@ class ImageTiles(_Samples):
         return _sample(shown, self.crops.own(image, start, valid))
 
 
-def load(config: ImagesData) -> Loaded:
-    """The images of ``config``, and one line for each file that was left out; raises UserError unless ``skip_bad``."""
+def load(config: ImagesData, wanted: Callable[[str, Part], bool] | None = None) -> Loaded:
+    """The images of ``config``, and one line for each file that was left out; raises UserError unless ``skip_bad``.
+
+    ``wanted`` says by name and part which images are read; all if not given.
+    """
     bad = Bad(config.skip_bad)
     opened = [_open(source, config, bad) for source in config.sources]
+    if wanted is not None:
+        opened = [[(name, part) for name, part in images if wanted(name, part)] for images in opened]
     kept = of_usual_channels(opened, lambda named: named[1], bad)
     parts = [part for images in kept for _, part in images]
     memory = Memory(((image_key(part), image_bytes(part)) for part in parts), config.cache_gb)
@@ -123,7 +129,7 @@ def load(config: ImagesData) -> Loaded:
                 meter.advance()
     for line in bad.lines:
         print(f"left out: {line}", file=sys.stderr)
-    if not found:
+    if not found and bad.lines:
         raise UserError(f"none of the images can be used; the first problem: {bad.lines[0]}")
     return tuple(found), tuple(bad.lines)
 

@@ -29,10 +29,10 @@ from lamella.core.rng import stream
 from lamella.data.crops import CropsConfig, Start
 from lamella.data.embeddings import KEY
 from lamella.data.image import ScaledImage
-from lamella.data.image_source import ImageSource, length_of
+from lamella.data.image_source import ImageSource, Part, length_of
 from lamella.data.images import IMAGE, ImagesData, load
 from lamella.data.numbered import Drawn, Numbered
-from lamella.data.points_table import PointTable, check_inside, need_classes, read_points
+from lamella.data.points_table import PointTable, check_inside, check_known, need_classes, read_points
 from lamella.data.sample import Layer, Sample
 from lamella.io.layouts import stem
 
@@ -82,8 +82,15 @@ class Loaded:
     """The images that have points, the points that lie in what the sources take, and ``where``: the image of each."""
 
     def __init__(self, config: PointsData) -> None:
-        found, self.skipped = load(config.images_data())
         table = read_points(config.points)
+        named, there = set(table.images), dict[str, None]()
+
+        def wanted(name: str, part: Part) -> bool:
+            there[point_name(name, part)] = None
+            return point_name(name, part) in named
+
+        found, self.skipped = load(config.images_data(), wanted)
+        check_known(table, there, config.points)
         check_inside(table, _shapes(found), config.points)
         where = _where(table, found)
         table, where = table.taken(np.flatnonzero(where >= 0)), where[where >= 0]
@@ -225,7 +232,7 @@ def _shapes(images: Sequence[ScaledImage]) -> dict[str, tuple[int, int, int]]:
     paths: dict[str, str] = {}
     shapes: dict[str, tuple[int, int, int]] = {}
     for image in images:
-        name, volume = point_name(image), image.part.volume
+        name, volume = _named(image), image.part.volume
         if paths.setdefault(name, volume.path) != volume.path:
             raise UserError(
                 f"{paths[name]} and {volume.path} are both called {name!r}, so points in it cannot be told apart; rename one"
@@ -239,17 +246,21 @@ def _where(table: PointTable, images: Sequence[ScaledImage]) -> NDArray[np.int64
     """The number of the image whose part holds each point; -1 for points outside of all parts."""
     where = np.full(len(table), -1, np.int64)
     for number, image in enumerate(images):
-        here = table.of(point_name(image))
+        here = table.of(_named(image))
         voxels = np.floor(table.places[here] + 0.5)
         box = image.part.box
         where[here[((voxels >= box.start) & (voxels < box.stop)).all(1)]] = number
     return where
 
 
-def point_name(image: ScaledImage) -> str:
+def point_name(name: str, part: Part) -> str:
     """What points call an image: its name; of stored embeddings that of the image that they are of."""
-    meta = image.part.volume.meta
+    meta = part.volume.meta
     if KEY not in meta.provenance or "source" not in meta.provenance:
-        return image.name
-    name = stem(str(meta.provenance["source"]))
-    return name if image.part.time is None else f"{name}_t{image.part.time}"
+        return name
+    source = stem(str(meta.provenance["source"]))
+    return source if part.time is None else f"{source}_t{part.time}"
+
+
+def _named(image: ScaledImage) -> str:
+    return point_name(image.name, image.part)

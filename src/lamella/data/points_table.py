@@ -13,7 +13,7 @@ are whole numbers from 0. What made the file is told beside it, in ``NAME.json``
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,19 @@ def read_points(path: str | Path) -> PointTable:
     return PointTable(images, np.array(places, np.float64), np.array(classes, np.int64), "z" in header)
 
 
-def check_inside(table: PointTable, shapes: Mapping[str, tuple[int, int, int]], path: str | Path) -> None:
-    """Refuse points of images that are not in ``shapes`` (z, y, x by name), and points outside of them."""
-    unknown = sorted(set(table.images) - set(shapes))
+def check_known(table: PointTable, names: Iterable[str], path: str | Path) -> None:
+    """Refuse points of images that are none of ``names``."""
+    there = list(names)
+    unknown = sorted(set(table.images) - set(there))
     if unknown:
         raise UserError(
-            f"{path} has points in {', '.join(unknown[:5])}, which the sources do not have; their images are {', '.join(list(shapes)[:5])}"
+            f"{path} has points in {', '.join(unknown[:5])}, which the sources do not have; their images are {', '.join(there[:5])}"
         )
+
+
+def check_inside(table: PointTable, shapes: Mapping[str, tuple[int, int, int]], path: str | Path) -> None:
+    """Refuse points of images that are not in ``shapes`` (z, y, x by name), and points outside of them."""
+    check_known(table, shapes, path)
     sizes = np.array([shapes[name] for name in table.images], np.float64).reshape(-1, 3)
     out = np.flatnonzero(((table.places < -0.5) | (table.places >= sizes - 0.5)).any(1))
     if len(out):

@@ -87,10 +87,10 @@ def test_mistakes_are_named_and_add_nothing():
     session, embeddings, _ = begun()
     for points, classes, message in (
         ([[40, 3]], 0, r"point \[40.0, 3.0\] lies outside the image of \(40, 48\)"),
-        ([[3, 47], [47, 3]], 0, "the axes seem to be turned round"),
+        ([[47, 3], [2, 1]], 0, "the axes seem to be turned round"),
         ([[3, 4, 5]], 0, r"must be \(number, 2\), with the axes y x"),
         ([[3, 4]], 2, "whole numbers from 0 to 1"),
-        ([[3, 4]], 0.5, "whole numbers from 0 to 1"),
+        ([[3, 4]], [0.5], "whole numbers from 0 to 1"),
         ([[np.nan, 4]], 0, "lies outside"),
     ):
         with pytest.raises(UserError, match=message):
