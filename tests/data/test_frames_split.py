@@ -18,14 +18,16 @@ shares = st.floats(0.05, 10)
 def test_every_value_is_in_one_part_and_shares_are_kept(num, seed, train, validation, test):
     split = Split(train=train, validation=validation, test=test, seed=seed)
     values = [f"p{k:03d}" for k in range(num)]
-    try:
+    counts = split._counts(num)
+    assert sum(counts.values()) == num
+    assert all(abs(counts[part] - num * split.ratio(part)) < 1 for part in PARTS)
+    if 0 in counts.values():
+        with pytest.raises(UserError, match="leave nothing for"):
+            split.settled(values)
+    else:
         parts = split.settled(values).parts
-    except UserError as error:
-        assert "leave nothing for" in str(error)
-        return
-    assert sorted(name for part in PARTS for name in parts[part]) == values
-    for part in PARTS:
-        assert abs(len(parts[part]) - num * split.ratio(part)) < 1
+        assert sorted(name for part in PARTS for name in parts[part]) == values
+        assert {part: len(names) for part, names in parts.items()} == counts
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ SHAPES = {
     "plain": {"features": (2, 3, 4), "down": (2, 2)},
     "stack": {"features": (2, 3), "down": (2,), "output": "stack"},
     "fold": {"features": (2, 3), "down": (2,), "fold": 2},
+    "unfolded": {"features": (2, 3), "down": (2,), "fold": 2, "unfolding": "linear"},
+    "unfolded stack": {"features": (2, 3), "down": (2,), "fold": 2, "unfolding": "linear", "output": "stack"},
     "linear add": {"features": (2, 3), "down": (3,), "upsampling": "linear", "skip": "add", "residual": True},
     "conv": {"features": (2, 3), "down": (2,), "pooling": "conv", "upsampling": "transpose", "convs": 1},
 }
@@ -26,7 +28,7 @@ def build(depth=5, channels=2, outputs=3, **changes):
 def test_it_is_a_2d_net_from_outside(shape):
     net = build(**SHAPES[shape])
     assert net.in_channels == 10
-    assert net.out_channels == (15 if shape == "stack" else 3)
+    assert net.out_channels == (15 if "stack" in shape else 3)
     size = [3 * s for s in net.stride]
     x = torch.rand(2, 10, *size, dtype=torch.double)
     assert net(x).shape == (2, net.out_channels, *size)
@@ -68,7 +70,7 @@ def test_skips_are_collapsed_by_a_convolution_over_the_whole_depth():
 
 
 def test_even_depths_and_other_channels_are_refused():
-    with pytest.raises(UserError, match="depth 4 is even.*3 or 5"):
+    with pytest.raises(UserError, match=r"depth 4 is even.*3 or 5"):
         build(depth=4)
     with pytest.raises(UserError, match="2 channels of 5 slices; give 10"):
         build()(torch.rand(1, 9, 8, 8, dtype=torch.double))

@@ -35,6 +35,7 @@ from lamella.nets.blocks import (
     added,
     check_space,
     fold,
+    interpolate,
     pooling,
     unfold,
 )
@@ -54,6 +55,9 @@ class StackUNetConfig(BlockConfig):
     features: tuple[int, ...] = Setting((16, 32, 64, 128), description="maps of each level, finest first")
     down: tuple[int, ...] = Setting((2, 2, 2), description="factor in the plane from each level to the next")
     fold: int = Setting(1, ge=1, description="pixels along y and x that become one cell before the first convolution")
+    unfolding: Literal["cells", "linear"] = Setting(
+        "cells", description="how cells become pixels again: each pixel an output of its own, or interpolated"
+    )
     convs: int = Setting(2, ge=1, description="convolutions of each block")
     kernel: int = Setting(3, ge=1, description="side of their kernels, odd; along z too on the way down")
     skip: Literal["concat", "add"] = Setting(
@@ -105,7 +109,8 @@ class StackUNet(nn.Module):
         )
         joint = 1 + (config.skip == "concat")
         self.up = nn.ModuleList(ConvBlock(wide, m * joint, m, (plane,) * config.convs) for m in maps[:levels])
-        self.head = Head(wide.ndim, maps[0], outputs * config.fold**2)
+        self.fold = (config.fold,) * 2 if self.flat else (1, config.fold, config.fold)
+        self.head = Head(wide.ndim, maps[0], outputs * (config.fold**2 if config.unfolding == "cells" else 1))
 
     @property
     def in_channels(self) -> int:
@@ -137,8 +142,7 @@ class StackUNet(nn.Module):
     def forward(self, x: Image) -> Float[Tensor, "b _ y x"]:
         """Raw outputs, for example logits."""
         self._check(x)
-        factor = (1, self.config.fold, self.config.fold)
-        x = fold(x.unflatten(1, (self.channels, self.depth)), factor)
+        x = fold(x.unflatten(1, (self.channels, self.depth)), (1, self.config.fold, self.config.fold))
         skips = []
         for block, pool in zip(self.down[:-1], self.pools, strict=True):
             x = block(x)
@@ -149,7 +153,7 @@ class StackUNet(nn.Module):
             skip = self._collapsed(level, skips[level])
             x = self.ups[level](x)
             x = self.up[level](torch.cat([skip, x], 1) if self.config.skip == "concat" else added(x, skip))
-        x = unfold(self.head(x), factor[1:] if self.flat else factor)
+        x = (unfold if self.config.unfolding == "cells" else interpolate)(self.head(x), self.fold)
         return x if self.flat else x.flatten(1, 2)
 
     def _collapsed(self, level: int, x: Maps) -> Maps:
@@ -166,7 +170,7 @@ class StackUNet(nn.Module):
                 span = convolved(span, config.kernel)
             return span
 
-        span = repeated(span, config.fold)
+        span = (repeated if config.unfolding == "cells" else interpolated)(span, config.fold)
         skips = []
         for factor in config.down:
             span = block(span)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lamella.train.fit import Outcome
     from lamella.train.steps import Judge
 
-_MAY_CHANGE = ("device", "num_workers", "threads", "max_seconds", "max_cpu_seconds")
+_MAY_CHANGE = ("device", "gpu_memory", "num_workers", "threads", "max_seconds", "max_cpu_seconds")
 """Trainer settings that may differ when a run is resumed: they say where and how long, not what."""
 
 _HELD_OUT_SEED = 0

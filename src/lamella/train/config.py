@@ -37,6 +37,8 @@ class TrainerConfig(Config):
     """``auto`` (a GPU if there is one), ``cpu``, ``mps``, ``cuda``, ``cuda:1``, or several: ``cuda:0,1``.
 
     Several GPUs each take ``batch_size`` samples and average their gradients (distributed data parallel)."""
+    gpu_memory: float | None = Field(None, gt=0, le=1)
+    """Share of a GPU's memory that the training may take, where others use the GPU too; None: all that is free."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     compile: bool = False
     """Compile the net with ``torch.compile``: slower to start, then faster."""
@@ -92,6 +94,8 @@ def accelerator(config: TrainerConfig) -> tuple[str, list[int] | int]:
         raise UserError("precision 16-mixed needs a GPU and this machine has none; use trainer.precision=bf16-mixed")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("device mps is not available here; use trainer.device=cpu")
+    if kind != "cuda" and config.gpu_memory is not None:
+        raise UserError(f"gpu_memory {config.gpu_memory} limits a GPU, and the device is {kind}; leave it out")
     if kind != "cuda":
         return kind, 1
     chosen = [int(n) for n in numbers.split(",")] if numbers else [0]
@@ -99,6 +103,15 @@ def accelerator(config: TrainerConfig) -> tuple[str, list[int] | int]:
         there = f"GPUs 0 to {num_gpus - 1}" if num_gpus else "no GPU"
         raise UserError(f"device {config.device!r} is not here: this machine has {there}; use trainer.device=cpu")
     return kind, chosen
+
+
+def limit_memory(config: TrainerConfig, kind: str, devices: list[int] | int) -> None:
+    """Keep the process within ``gpu_memory`` on each of its GPUs; beyond it PyTorch is out of memory, as on a smaller GPU."""
+    import torch
+
+    if config.gpu_memory is not None and kind == "cuda" and isinstance(devices, list):
+        for number in devices:
+            torch.cuda.set_per_process_memory_fraction(config.gpu_memory, number)
 
 
 def device_of(name: str) -> str:

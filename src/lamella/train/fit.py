@@ -26,7 +26,7 @@ from lamella.core.rng import stream
 from lamella.runs import RunFolder
 from lamella.train.batches import HeldOut, Samples
 from lamella.train.checkpoints import read_checkpoint
-from lamella.train.config import TrainerConfig, accelerator, is_first_process
+from lamella.train.config import TrainerConfig, accelerator, is_first_process, limit_memory
 from lamella.train.journal import Journal
 from lamella.train.learner import Learner
 from lamella.train.limits import Limits, keeping_handlers
@@ -70,6 +70,7 @@ def fit(
     Raises UserError for a device that is not there and phases that do not fit the net, Diverged for a loss that is no longer finite.
     """
     kind, devices = accelerator(config)
+    limit_memory(config, kind, devices)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     task.net.train()

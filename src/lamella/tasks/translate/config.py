@@ -34,7 +34,7 @@ def default_specimen() -> tuple[Specimen, ...]:
     return (
         Rotate(p=1.0),
         Scale(p=0.5, factor=Uniform(low=0.85, high=1.18), axes=("y", "x")),
-        Mirror(),
+        Mirror(axes=("y", "x")),
         Transpose(),
     )
 
