@@ -121,12 +121,14 @@ def test_heads_take_over_what_their_base_is(tmp_path):
         ({"validation": {"settings": {"thresholds": "0.5,1"}}}, r"1 is outside \(0, 1\)"),
         ({"validation": {"settings": {"kind": "mutex"}}}, "mutex makes no objects of classes"),
         ({"validation": {"source": "nowhere"}}, "nowhere does not exist"),
+        ({"validation": {"source": "{train}"}}, "is in seg's data and in validation.source"),
         ({"contrast": {}}, "unknown key 'contrast'; did you mean 'contrastive'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(tmp_path, changes, match):
     write_grid(tmp_path)
     grid = yaml.safe_load((tmp_path / "grid.yaml").read_text())
+    changes = yaml.safe_load(yaml.safe_dump(changes).replace("{train}", str(tmp_path / "train")))
     for section, values in changes.items():
         grid[section] = {**grid.get(section, {}), **values} if isinstance(values, dict) else values
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))

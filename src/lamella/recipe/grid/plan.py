@@ -19,10 +19,16 @@ from filelock import FileLock
 from lamella.core.errors import UserError
 from lamella.core.files import write_json
 from lamella.core.provenance import provenance
+from lamella.data.image_source import ImageSource, selected
+from lamella.data.labelled_source import pairs_of
+from lamella.io import open_volume
+from lamella.io.pairs import look, read_names, select
 from lamella.recipe.find import parse_recipe, recipe_values
 from lamella.recipe.grid.config import Changes, GridConfig, Reads
 from lamella.recipe.recipe import Recipe
 from lamella.recipe.tune.folder import assignment, changed
+from lamella.recipe.validate.samples import source_of
+from lamella.recipe.validate.score import method_of
 from lamella.tasks.head.config import HeadConfig
 
 _RECORD = "grid.json"
@@ -189,21 +195,49 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check(plan: Plan) -> None:
     """Refuse what no training or validation would take, as far as configs tell."""
-    from lamella.data.labelled_source import LabelledSource, pairs_of
-
     for combination in plan.contrastive:
         parse_recipe(combination.values, f"contrastive {combination.name}", task="contrast")
         for seg in plan.seg:
             _check_method(plan, plan.seg_recipe(combination, seg))
+    _check_images(plan)
+
+
+def _check_images(plan: Plan) -> None:
+    """Refuse images without labels to validate on, and voxels to validate on that heads learn from."""
     wanted = plan.config.validation
-    pairs_of(
-        LabelledSource(path=wanted.source, labels=wanted.settings.labels, names=wanted.settings.names), skip_bad=False
-    )
+    source = source_of(wanted.source, wanted.settings)
+    pairs, _ = pairs_of(source, skip_bad=False)
+    held_out = {Path(pair.image).resolve() for pair in pairs}
+    for seg in plan.seg:
+        for values in seg.values["data"].get("sources", ()):
+            if "path" not in values:
+                raise UserError("seg learns from no images; name them in seg.set with data.sources.0.path")
+            learnt = ImageSource.load({k: v for k, v in values.items() if k in ImageSource.model_fields}, "seg")
+            for image in _images(learnt, values.get("labels")):
+                if Path(image).resolve() in held_out and _share(learnt, source, image):
+                    raise UserError(
+                        f"{image} is in seg's data and in validation.source, so validation would show what was learnt by heart; "
+                        "give each other images, or other parts of them with z or bbox"
+                    )
+
+
+def _images(source: ImageSource, labels: str | None) -> list[str]:
+    """The images that a recipe's source takes."""
+    pairs = list(look(source.path, labels, source.layout).pairs)
+    if source.names is not None:
+        pairs = select(pairs, read_names(source.names), source.path)
+    return [pair.image for pair in pairs]
+
+
+def _share(one: ImageSource, other: ImageSource, image: str) -> bool:
+    """Whether two sources take the same voxels of an image."""
+    if (one.z, one.bbox, other.z, other.bbox) == (None,) * 4:
+        return True
+    volume = open_volume(image)
+    return not selected(one, volume, image).intersect(selected(other, volume, image)).is_empty
 
 
 def _check_method(plan: Plan, recipe: Recipe) -> None:
-    from lamella.recipe.validate.score import method_of
-
     assert isinstance(recipe.task, HeadConfig)
     task, wanted = recipe.task, plan.config.validation
     offsets = getattr(task.target, "offsets", None)

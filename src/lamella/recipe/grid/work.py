@@ -168,7 +168,7 @@ class Work:
         wanted = self.config.validation
         say(f"{self.combination.name}: validating {head.path.relative_to(self.folder)}")
         # runs: where the head on embeddings finds the net that made them
-        found = heads(str(head.path), wanted.checkpoints, device="auto", runs=self.folder)
+        found = heads(str(head.path), self._head_checkpoints(head), device="auto", runs=self.folder)
         asked = self._asked()
         validate(
             found,
@@ -179,6 +179,12 @@ class Work:
             overwrite=_asked_of(head) not in (None, asked),
             facts={"asked": asked, "head": head.run.name, "seg": head.seg.name},
         )
+
+    def _head_checkpoints(self, head: HeadPlace) -> list[str]:
+        """The checkpoints of a head that are validated; the last where none is best."""
+        there = head.run.checkpoints()
+        wanted = self.config.validation.checkpoints
+        return list(dict.fromkeys("last" if name == "best" and name not in there else name for name in wanted))
 
     def is_validated(self, head: HeadPlace) -> bool:
         """Whether the validation is finished, and was asked for as it is now."""

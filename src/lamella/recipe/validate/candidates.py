@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lamella.core.box import Box
 from lamella.core.errors import UserError
-from lamella.data.image_source import Part
+from lamella.data.image_source import Part, length_of
 from lamella.data.inputs import find_images
 from lamella.data.labelled_image import LabelledImage
 from lamella.io.layouts import image_files
@@ -144,7 +144,9 @@ class Stored:
         if image.name not in self.parts:
             there = ", ".join(list(self.parts)[:5])
             raise UserError(f"there are no affinities of image {image.name}, but of {there}; names must be equal")
-        return self.parts[image.name]
+        part, wanted = self.parts[image.name], image.opened.image
+        whole = tuple(length_of(wanted.volume, axis) for axis in "zyx")
+        return replace(part, box=wanted.box) if part.box.shape == whole else part
 
 
 class _AnyChannels:

@@ -79,19 +79,17 @@ class Sample:
 
 def open_images(source: str, ndim: Literal[2, 3], slices: int, settings: ValidateSettings) -> list[LabelledImage]:
     """The labelled images at ``source``; raises UserError for images without labels and for what does not fit together."""
-    found = LabelledSource(
-        path=source,
-        layout=_layout(source, settings.labels),
-        labels=settings.labels,
-        names=settings.names,
-        ignore=settings.ignored,
-        components=settings.components,
-    )
+    found = source_of(source, settings)
     images = load(LabelledData(sources=(found,), ndim=ndim, slices=slices, cache_gb=0.0)).images
     names = [image.name for image in images]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"several images of {source} are called {twice}; rename them")
     return list(images)
+
+
+def source_of(path: str, settings: ValidateSettings) -> LabelledSource:
+    """The images at ``path`` as a recipe would name them."""
+    return LabelledSource.load({"path": path, "layout": _layout(path, settings.labels), **settings.source}, path)
 
 
 def _layout(source: str, labels: str | None) -> Layout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -36,6 +36,8 @@ class ValidateSettings(Config):
     )
     labels: str | None = Field(None, description="folder, file or name of the labels, where SOURCE leaves a choice")
     names: str | None = Field(None, description="only these images: a text file of names, or FILE.json:KEY")
+    z: str | None = Field(None, description="sections to take, START:STOP")
+    bbox: str | None = Field(None, description="part to take: START:STOP for y,x or z,y,x")
     ignore: str = Field("", description="labels of regions that nobody could annotate: 1 or 1,7")
     components: bool = Field(False, description="the labels are masks, whose connected patches are objects")
     samples: int | None = Field(
@@ -67,6 +69,12 @@ class ValidateSettings(Config):
     def levels(self) -> tuple[float, ...]:
         """The thresholds, rising."""
         return tuple(sorted(float(part) for part in self.thresholds.split(",")))
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What is said of the images and labels, by the names of a recipe's sources."""
+        chosen = {name: getattr(self, name) for name in ("labels", "names", "z", "bbox", "components")}
+        return {**chosen, "ignore": self.ignored}
 
     @property
     def ignored(self) -> tuple[int, ...]:
