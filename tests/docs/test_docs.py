@@ -30,6 +30,7 @@ from lamella.data.stacks import StacksData
 from lamella.io import create_volume, open_volume
 from lamella.recipe.demo_report import COMMANDS
 from lamella.recipe.demo_segment_report import COMMANDS as SEGMENT_COMMANDS
+from lamella.recipe.demo_translate_report import COMMANDS as TRANSLATE_COMMANDS
 from lamella.recipe.recipe import Recipe
 from lamella.tasks.align.specimen import SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.store import write_specimen
@@ -71,12 +72,16 @@ TINY_CELLS = [
 TINY_CONTRAST = [*TINY_CELLS, "data.crop=64", "data.overhang=0"]
 ADDED = {
     ("demo", "segment"): ["--images", "6", "--size", "128", "--steps", "2"],
+    ("demo", "translate"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
     ("train", "contrast"): TINY_CONTRAST,
     ("train", "head"): [*TINY_CELLS[1:], "data.crop=64"],
     ("train", "head_points"): TINY_CELLS[1:],
     ("train", "head_baseline"): [*TINY_CELLS, "data.crop=96", "data.context=8"],
     ("train", "segment"): TINY_CELLS,
+    ("train", "translate"): [*TINY_CELLS, "data.crop=96", "data.overhang=0"],
+    ("train", "translate25d"): [*TINY_CELLS[1:], "task.net.features=[2,2,2,2]", "data.crop=96", "data.overhang=0"],
+    ("train", "translate3d"): [*TINY_CELLS[1:], "task.net.features=[2,2,2,2]"],
     ("train", "segment_dcan"): [
         *TINY_CELLS[1:],
         "task.net={kind: dcan, features: [4, 4, 4]}",
@@ -99,11 +104,13 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "preprocessing.md": ["frames", "prep.yaml"],
     "grids.md": ["cells", "grid.yaml"],
     "heads.md": ["cells"],
+    "images.md": ["frames"],
     "instances.md": ["cells"],
     "labelled-data.md": ["cells", "pairs"],
     "predict.md": ["cells"],
     "runs.md": ["stacks.h5"],
     "segment.md": ["cells"],
+    "translate.md": ["frames"],
     "training-data.md": ["sections", "raw.ome.zarr"],
     "tune.md": ["cells"],
     "validation.md": ["cells"],
@@ -330,7 +337,7 @@ def test_examples_of_the_help_and_of_the_demonstration_are_commands(beside_a_clu
     found = [_VERBS, *(verbs for _, verbs in _GROUPS.values())]
     targets = [target for verbs in found for target, _ in verbs.values() if is_there(target)]
     shown = [line for target in targets for line in _examples(target).splitlines()]
-    shown += [*COMMANDS.splitlines(), *SEGMENT_COMMANDS.splitlines()]
+    shown += [*COMMANDS.splitlines(), *SEGMENT_COMMANDS.splitlines(), *TRANSLATE_COMMANDS.splitlines()]
     commands = [shlex.split(line, comments=True) for line in shown if line.startswith("lamella ")]
     assert len(commands) > 2 * len(targets)
     for words in commands:

@@ -17,6 +17,8 @@ OUT/report.html          all of it on one page
 from __future__ import annotations
 
 import json
+import sys
+from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -51,6 +53,7 @@ _SECONDS = 110.0  # for training
 _FEWEST_STEPS = 60
 _LOOKS = 5  # at the held-out positions
 _FEWEST = 3  # positions of one's own: one to train on, one to follow the training, one to score
+_FEWEST_LIT = 8  # positions that tell light from cells
 _DEPTH = 5  # slices that the net sees, where there are as many
 
 
@@ -188,11 +191,11 @@ def _make_data(demo: TranslateDemo) -> None:
 
 
 def _prep(demo: TranslateDemo) -> None:
-    """Shading and statistics, of the positions that are trained on."""
+    """Shading and statistics, of the positions that are trained on; the light is taken as it is where it cannot be measured."""
     from lamella.prep.frame_settings import PrepConfig, Selection, ShadingSettings, StatisticsSettings
     from lamella.prep.pipeline import run_prep
 
-    shading = ShadingSettings() if len(demo.split["train"]) >= 3 else None  # fewer do not tell light from cells
+    shading = ShadingSettings(order=2) if len(demo.split["train"]) >= _FEWEST_LIT else None
     config = PrepConfig(
         source=demo.source,
         out=str(demo.out / "frames.prep"),
@@ -200,8 +203,13 @@ def _prep(demo: TranslateDemo) -> None:
         shading=shading,
         statistics=StatisticsSettings(centre="mean"),
     )
-    for _ in run_prep(config):
-        pass
+    try:
+        deque(run_prep(config), 0)
+    except UserError as error:
+        if "shading" not in str(error):
+            raise
+        print(f"the light is taken as it is: {error}", file=sys.stderr)
+        deque(run_prep(config.model_copy(update={"shading": None}), overwrite=True), 0)
 
 
 def _steps(demo: TranslateDemo) -> int:

@@ -59,13 +59,21 @@ def headlines(found: Compared) -> list[Headline]:
 def _lead(demo: TranslateDemo) -> str:
     split, stains = demo.split, " and ".join(demo.names)
     counts = f"{len(split['train'])} positions to learn from, {len(split['test'])} others to score on"
+    light = (
+        "measured and taken off"
+        if demo.measures.shading
+        else "taken as it is, since so few positions do not tell it from cells"
+    )
+    ridge = "It is compared with a ridge regression on filters of the same planes."
     if demo.settings.data is not None:
-        return f"{counts}, of {demo.settings.data}. A net was trained from scratch to give {stains} from the first channel."
+        return (
+            f"{counts}, of {demo.settings.data}. The light was {light}, and a net was trained from scratch to give {stains} from the first "
+            f"channel. {ridge}"
+        )
     return (
         f"{counts}: synthetic cells in transmitted light at several planes of focus, and two stains, {stains}, at the middle plane. "
-        "Light falls off towards the corners, cells lie at different heights, and there is debris. The light was measured and taken off, "
-        "and a net was trained from scratch to give the stains from the transmitted light. It is compared with a ridge regression on "
-        "filters of the same planes."
+        f"Light falls off towards the corners, cells lie at different heights, and there is debris. The light was {light}, and a net was "
+        f"trained from scratch to give the stains from the transmitted light. {ridge}"
     )
 
 

@@ -13,6 +13,8 @@ from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.volume import Meta
 from lamella.io import create_volume
+from lamella.io.preprocessing import Preprocessing
+from lamella.ops.shading import Shading
 from lamella.prep.convert import convert
 from lamella.prep.convert_settings import ConvertSettings
 from lamella.tasks.translate import evaluate_count
@@ -188,6 +190,19 @@ def test_percentiles_bring_both_to_one_scale(tmp_path):
     row = table(tmp_path / "scores" / "metrics_xy.csv")[0]
     assert float(row["ssim"]) == pytest.approx(structural_similarity(b, a, data_range=1.0), abs=1e-5)
     assert float(row["mae"]) == pytest.approx(np.abs(a - b).mean(), abs=1e-5)
+
+
+def test_the_shading_of_a_preprocessing_is_taken_off_the_truth(tmp_path):
+    predicted, true = (frames(tmp_path / name, positions=(0,)) for name in ("predicted", "true"))
+    field = Shading(shape=(40, 50), coefficients=((1.0, 0.2), (0.3, 0.0)))
+    for c in (1, 2):
+        file = true / f"im_c{c:03d}_z003_t000_p000.png"
+        iio.imwrite(file, np.rint(iio.imread(file) * field.field()).astype(np.uint16))
+    Preprocessing(shading={1: field}).save(tmp_path / "prep.json")
+    found = evaluate(predicted, true, tmp_path / "scores", prep=str(tmp_path / "prep.json"))
+    errors = {row["channel"]: row["mae"] for row in found.figures}
+    assert errors["c1"] < 0.5  # rounding
+    assert errors["c2"] > 100  # whose light is not known
 
 
 def test_segmentations_are_scored_by_their_objects(tmp_path):
