@@ -35,6 +35,7 @@ _VERBS = {
     "defects": ("lamella.cli.defects:defects", "Find cracks, folds and covered tissue in sections with a trained run."),
     "predict": ("lamella.cli.predict:predict", "Predict images with a trained run: instances, or other channels."),
     "embed": ("lamella.cli.embed:embed", "Embed images with a trained contrast run."),
+    "study": ("lamella.cli.study:study", "Compare embeddings with other methods for numbers of points."),
     "inspect": ("lamella.cli.inspect:inspect", "Show a run's encodings and fields as pictures."),
 }
 _GROUPS = {

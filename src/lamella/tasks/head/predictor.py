@@ -111,7 +111,7 @@ class HeadPredictor:
             return {self.name: self._of_array(source)}
         part = source if isinstance(source, Part) else whole_part(source, self._for(source).channels)
         self.check(part)
-        found = _blockwise(part, self.op(part), self.net.ndim, len(self.channel_names))
+        found = maps_of(part, self.op(part), self.net.ndim, len(self.channel_names))
         return {self.name: found if "z" in part.volume.meta.axes else found[:, 0]}
 
     def _for(self, volume: Volume) -> HeadPredictor:
@@ -168,7 +168,7 @@ def whole_part(volume: Volume, channels: tuple[int, ...] | None = None) -> Part:
     return Part(volume, box, 0 if "t" in lengths else None, channels if has_more else None)
 
 
-def _blockwise(part: Part, op: SpaceOp, ndim: int, num_maps: int) -> NDArray[np.float32]:
+def maps_of(part: Part, op: SpaceOp, ndim: int, num_maps: int) -> NDArray[np.float32]:
     """Maps (k, z, y, x) of a part, holding one block's worth of the net's own maps in memory."""
     side = [max(_SIDE[ndim], _CONTEXTS * c) for c in op.context]
     blocks = blocks_of(part, op, [1, *side[1:]] if ndim == 2 else side)

@@ -1,0 +1,1 @@
+"""Studies: what embeddings are worth, beside what people do without them, for different numbers of points."""

@@ -1,0 +1,282 @@
+"""The methods that are compared: each learns from k points, is looked at a few times on the way, and gives class probabilities.
+
+Time is CPU time of the process that learns. ``prepared`` is what a method needs before there are points, once for all of them: for
+embeddings the contrast run, and embedding the images that have points. A forest measures its features as it learns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from lamella.core.box import Box
+from lamella.data.image_source import Part
+from lamella.data.labelled_image import LabelledImage
+from lamella.data.points_table import PointTable, write_points
+from lamella.recipe.study.config import HeadSettings, StudyConfig
+from lamella.recipe.study.images import whole
+from lamella.recipe.study.recipes import contrast_recipe, normaliser_of, scratch_recipe
+from lamella.recipe.tune.crew import abandoned
+from lamella.recipe.tune.trials import INTERRUPTED
+from lamella.tasks.head.fit import Standard, fit_head, new_head, probabilities
+from lamella.tasks.head.forest import Forest
+from lamella.tasks.head.predictor import maps_of
+
+Maps = NDArray[np.float32]  # probabilities or features (n, z, y, x)
+Vectors = tuple[NDArray[np.float32], NDArray[np.float32]]
+_SAMPLE = 100_000  # voxels on which the scale of features is measured
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a method knows after ``seconds`` of learning."""
+
+    name: str
+    seconds: float
+    maps: Callable[[LabelledImage], Maps]
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A method with one seed."""
+
+    @property
+    def prepared(self) -> float:
+        """Seconds that were spent before there were points."""
+        ...
+
+    def looks(self, points: PointTable, number: int) -> Iterator[Look]:
+        """Learn from the first ``number`` of the seed's points."""
+        ...
+
+
+def learner_of(
+    method: str, config: StudyConfig, seed: int, images: Mapping[str, LabelledImage], folder: Path
+) -> Learner:
+    """The method of that name; ``images`` are those that points lie in, by name, and ``folder`` is for what it keeps."""
+    if method == "embedding":
+        return Heads(config, seed, images, Embedded(config, seed, folder))
+    if method == "scratch":
+        return Scratch(config, seed, folder)
+    return Heads(config, seed, images, Pixels()) if method == "pixels" else Trees(config, seed, images)
+
+
+@runtime_checkable
+class Features(Protocol):
+    """What a head reads."""
+
+    @property
+    def prepared(self) -> float: ...
+
+    def of(self, image: LabelledImage) -> Maps:
+        """Features (h, z, y, x) of an image."""
+        ...
+
+
+class Pixels:
+    """The intensities themselves."""
+
+    prepared = 0.0
+
+    def of(self, image: LabelledImage) -> Maps:
+        return whole(image)
+
+
+class Embedded:
+    """Embeddings of the seed's contrast run, which is trained when it is first asked for."""
+
+    def __init__(self, config: StudyConfig, seed: int, folder: Path) -> None:
+        self._config, self._seed, self._folder = config, seed, folder
+
+    @cached_property
+    def _run(self) -> Any:
+        from lamella.recipe.train import train
+
+        name = f"contrast-{self._seed}"
+        run, outcome = train(
+            contrast_recipe(self._config, self._seed), name, runs=self._folder, resume=True, judge=unless_abandoned
+        )
+        if outcome.reason == INTERRUPTED or outcome.interrupted:
+            raise KeyboardInterrupt
+        return run
+
+    @cached_property
+    def _embedder(self) -> Any:
+        from lamella.recipe.embedder import load_embedder
+
+        return load_embedder(f"{self._run.path}:last", device=self._device)[0]
+
+    @property
+    def _device(self) -> str:
+        return contrast_recipe(self._config, self._seed).trainer.device
+
+    @property
+    def prepared(self) -> float:
+        return float(self._run.provenance()["cpu_seconds"])
+
+    def of(self, image: LabelledImage) -> Maps:
+        embedder = self._embedder
+        part = Part(image.part.volume, image.part.box, image.part.time, image.part.channels)
+        op = _Scaled(embedder.op(), image.scaling)
+        return maps_of(part, op, self._config.ndim, embedder.net.h_channels)
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """An op for scaled images, applied to an image as it is stored."""
+
+    inner: Any
+    scaling: Any
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        return tuple(self.inner.context)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        return tuple(self.inner.stride)
+
+    def identity(self) -> dict[str, Any]:
+        return {**self.inner.identity(), "scaling": repr(self.scaling)}
+
+    def __call__(self, patch: NDArray[Any]) -> Maps:
+        found: Maps = self.inner(self.scaling(patch))
+        return found
+
+
+@dataclass
+class Heads:
+    """A head on features that each voxel has by itself; features of an image are made once."""
+
+    config: StudyConfig
+    seed: int
+    images: Mapping[str, LabelledImage]
+    features: Features
+    _kept: dict[str, Maps] = field(default_factory=dict)
+    _vectors: dict[str, Vectors] = field(default_factory=dict)
+    _spent: float = 0.0
+
+    @property
+    def prepared(self) -> float:
+        return self.features.prepared + self._spent
+
+    def looks(self, points: PointTable, number: int) -> Iterator[Look]:
+        chosen = points.first(number)
+        vectors, standard = self._at(points, chosen)
+        settings, num_classes = self.config.head, len(self.config.classes.names)
+        for steps in settings.steps:
+            start = time.process_time()
+            head = new_head(vectors.shape[1], num_classes, settings.hidden, self.seed)
+            fit_head(head, vectors, points.classes[chosen], standard, decay=settings.decay, steps=steps)
+            spent, ready = time.process_time() - start, standard.folded(head)
+            yield Look(f"{steps} steps", spent, lambda image, ready=ready: probabilities(ready, self._of(image)))  # type: ignore[misc]
+
+    def _at(self, points: PointTable, chosen: NDArray[np.intp]) -> tuple[NDArray[np.float32], Standard]:
+        """The features (n, h) of the chosen points, and the scale of the features of their images."""
+        found: dict[int, NDArray[np.float32]] = {}
+        sampled = []
+        for name in dict.fromkeys(points.images[k] for k in chosen):
+            vectors, some = self._image(name, points)
+            found |= dict(zip(points.of(name).tolist(), vectors, strict=True))
+            sampled.append(some)
+        return np.stack([found[int(k)] for k in chosen]), Standard.of(np.concatenate(sampled))
+
+    def _image(self, name: str, points: PointTable) -> Vectors:
+        """Features (n, h) at all points of one image, and of some of its voxels."""
+        if name not in self._vectors:
+            image, start = self.images[name], time.process_time()
+            maps = features_of(image, self.features, self.config.head)
+            places = np.floor(points.places[points.of(name)] + 0.5).astype(np.int64) - image.part.box.start
+            flat = maps.reshape(len(maps), -1)
+            every = max(flat.shape[1] * len(self.images) // _SAMPLE, 1)
+            self._vectors[name] = maps[(slice(None), *places.T)].T.copy(), flat[:, ::every].T.copy()
+            self._spent += time.process_time() - start
+        return self._vectors[name]
+
+    def _of(self, image: LabelledImage) -> Maps:
+        """Features of an image to predict."""
+        key = f"{image.part.volume.path} {image.part.box} {image.part.time}"
+        if key not in self._kept:
+            self._kept[key] = features_of(image, self.features, self.config.head).astype(np.float16)
+        return self._kept[key].astype(np.float32)
+
+
+def features_of(image: LabelledImage, features: Features, settings: HeadSettings) -> Maps:
+    """Features with the smoothed intensities that are asked for beside them; in sections each is smoothed by itself."""
+    found = features.of(image)
+    if not settings.smoothed or isinstance(features, Pixels):
+        return found
+    shown = whole(image)
+    blurred = [gaussian_filter(shown, (0, 0, s, s)) if s else shown for s in settings.smoothed]
+    return np.concatenate([found, *blurred])
+
+
+@dataclass
+class Scratch:
+    """The net of the embeddings with the same head, trained end to end."""
+
+    config: StudyConfig
+    seed: int
+    folder: Path
+    prepared: float = 0.0
+
+    def looks(self, points: PointTable, number: int) -> Iterator[Look]:
+        from lamella.recipe.head import load_head
+        from lamella.recipe.train import train
+
+        name = f"scratch-{self.seed}-{number}"
+        table = self.folder / f"{name}.csv"
+        write_points(table, points.taken(points.first(number)))
+        recipe = scratch_recipe(self.config, self.seed, table)
+        run, outcome = train(recipe, name, runs=self.folder, resume=True, judge=unless_abandoned)
+        if outcome.reason == INTERRUPTED or outcome.interrupted:
+            raise KeyboardInterrupt
+        each = float(run.provenance()["cpu_seconds"]) / recipe.trainer.steps
+        for step in range(recipe.trainer.keep_every or 1, recipe.trainer.steps + 1, recipe.trainer.keep_every or 1):
+            predictor, _ = load_head(f"{run.path}:step_{step:07d}", device=recipe.trainer.device)
+            yield Look(f"{step} steps", each * step, lambda image, p=predictor: _predicted(p, image))  # type: ignore[misc]
+
+
+def _predicted(predictor: Any, image: LabelledImage) -> Maps:
+    found: Maps = next(iter(predictor.maps(image.part).values()))
+    return found if found.ndim == 4 else found[:, None]
+
+
+@dataclass
+class Trees:
+    """A random forest."""
+
+    config: StudyConfig
+    seed: int
+    images: Mapping[str, LabelledImage]
+    prepared: float = 0.0
+
+    def looks(self, points: PointTable, number: int) -> Iterator[Look]:
+        points = points.taken(points.first(number))
+        update = {"seed": self.seed, "ndim": self.config.ndim, "normaliser": normaliser_of(self.config)}
+        start = time.process_time()
+        forest = Forest(self.config.forest.model_copy(update=update), len(self.config.classes.names))
+        arrays = {name: _raw(self.images[name]) for name in dict.fromkeys(points.images)}
+        first = np.array([self.images[name].part.box.start for name in points.images])
+        moved = PointTable(points.images, points.places - first, points.classes, True)
+        forest.fit(arrays, moved)
+        spent = time.process_time() - start
+        yield Look(f"{forest.config.trees} trees", spent, lambda image: forest.maps(_raw(image))["classes"])
+
+
+def _raw(image: LabelledImage) -> NDArray[Any]:
+    """An image as it is stored, (c, z, y, x)."""
+    return image.part.read(Box.of(image.part.box.shape))
+
+
+def unless_abandoned(step: int, row: Mapping[str, float | str]) -> str | None:
+    """Ends a training when the command that started this process has stopped."""
+    return INTERRUPTED if abandoned() else None

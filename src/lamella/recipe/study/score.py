@@ -1,0 +1,66 @@
+"""Scores of class probabilities: objects are made of them at a threshold, and compared with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamella.data.labelled_image import LabelledImage
+from lamella.ops.classes import Values
+from lamella.ops.matching import Overlaps
+from lamella.ops.matching_partition import partition_figures
+from lamella.ops.matching_scores import ObjectScores, compare
+from lamella.recipe.study.config import StudyConfig
+from lamella.recipe.validate.samples import Sample, samples_of
+
+Maps = NDArray[np.float32]
+
+
+class Scorer:
+    """The figure of a study on one of its sets of images."""
+
+    def __init__(self, config: StudyConfig, images: Sequence[LabelledImage]) -> None:
+        self.config = config
+        self.images = [(image, [(s, s.truth()) for s in samples_of(image, config.ndim)]) for image in images]
+
+    def figures(self, maps: Callable[[LabelledImage], Maps], thresholds: Sequence[float]) -> list[float]:
+        """The figure at each threshold; NaN where nothing can be compared."""
+        found: list[list[Any]] = [[] for _ in thresholds]
+        for image, samples in self.images:
+            whole = maps(image)
+            for sample, truth in samples:
+                named = self._named(sample.cut(whole))
+                for k, threshold in enumerate(thresholds):
+                    found[k].append(self._compared(truth, self._objects(named, threshold, sample)))
+        return [self._figure(each) for each in found]
+
+    def _named(self, maps: Maps) -> dict[str, Maps]:
+        """Maps under the names that methods know: of classes of one's own the last is that of objects."""
+        names = self.config.classes.names
+        if isinstance(self.config.classes, Values):
+            return {"objects": maps[-1], "boundaries": 1 - maps[-1]}
+        if "boundary" in names:
+            boundary = maps[names.index("boundary")]
+            return {"objects": maps[names.index("object")] + boundary, "boundaries": boundary}
+        return {"objects": maps[1], "boundaries": 1 - maps[1]}
+
+    def _objects(self, maps: dict[str, Maps], threshold: float, sample: Sample) -> NDArray[np.int32]:
+        method = self.config.objects.model_copy(update={"threshold": threshold}).build()
+        return method(maps, sample.voxel_size)
+
+    def _compared(self, truth: NDArray[np.int64], labels: NDArray[np.int32]) -> Any:
+        overlaps = Overlaps.of(truth, labels)
+        if self.config.figure == "AP50":
+            return ObjectScores.of(compare(overlaps))
+        prefix = "foreground_" if self.config.background == "ignored" else ""
+        return partition_figures(overlaps)[f"{prefix}voi"]
+
+    def _figure(self, each: Sequence[Any]) -> float:
+        if self.config.figure == "AP50":
+            return float(reduce(add, each).figures()["AP50"])
+        return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")

@@ -1,0 +1,182 @@
+"""Studies: sets are kept apart, cells are recorded by themselves, and a study that was stopped ends as one that was not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lamella.core.errors import UserError
+from lamella.data.points_table import read_points
+from lamella.recipe.study.config import StudyConfig, read_study
+from lamella.recipe.study.images import Sets
+from lamella.recipe.study.methods import learner_of
+from lamella.recipe.study.recipes import normaliser_of
+from lamella.recipe.study.report import write_page
+from lamella.recipe.study.results import Results
+from lamella.recipe.study.run import Study, begin_study, run_study
+from lamella.recipe.study.score import Scorer
+from tests.recipe.study_specimens import study_values
+
+
+def load(folder: Path, **changes: Any) -> StudyConfig:
+    return StudyConfig.load(study_values(folder, **changes))
+
+
+def done(config: StudyConfig, out: Path) -> Study:
+    study = begin_study(config, out)
+    run_study(study)
+    Results.of(study).write()
+    return study
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyConfig, Study]:
+    folder = tmp_path_factory.mktemp("study")
+    config = load(folder)
+    return folder, config, done(config, folder / "out")
+
+
+def test_every_method_seed_and_number_has_a_row_and_a_time(finished: tuple[Path, StudyConfig, Study]) -> None:
+    _, config, study = finished
+    results = Results.of(study)
+    cells = {(row["method"], row["seed"], row["points"]) for row in results.table()}
+    assert len(cells) == results.total == 4 * 2 * 2
+    assert all(0 <= row["test"] <= 1 for row in results.table())
+    assert all(row["seconds"] > 0 for row in results.times())
+    assert {row["look"] for row in results.times() if row["method"] == "scratch"} == {"2 steps", "4 steps"}
+    assert all((row["prepared"] > 0) == (row["method"] in ("embedding", "pixels")) for row in results.times())
+
+
+def test_bright_cells_are_found_from_pixels(finished: tuple[Path, StudyConfig, Study]) -> None:
+    summary = {(row["method"], row["points"]): row["mean"] for row in Results.of(finished[2]).summary()}
+    assert summary["pixels", 20] == 1.0
+
+
+def test_a_study_that_was_stopped_ends_with_the_same_table(finished: tuple[Path, StudyConfig, Study]) -> None:
+    folder, config, study = finished
+    other = folder / "stopped"
+    shutil.copytree(study.path, other)
+    for name in ("table.csv", "summary.csv"):
+        (other / name).unlink()
+    for cell in Study(config, other).cells():
+        if cell.method in ("embedding", "forest") and cell.seed == 1 and cell.number == 20:
+            cell.path.unlink()
+    again = done(config, other)
+    assert all(not work.exists() for work in other.glob("cells/**/.*"))
+    for name in ("table.csv", "summary.csv"):
+        assert (again.path / name).read_bytes() == (study.path / name).read_bytes()
+
+
+def test_points_are_the_first_of_the_seed_and_lie_in_training_images(finished: tuple[Path, StudyConfig, Study]) -> None:
+    study = finished[2]
+    tables = [read_points(study.points(seed)) for seed in range(2)]
+    assert set(tables[0].images) <= {"train0", "train1"}
+    assert not np.array_equal(tables[0].places, tables[1].places)
+    used = read_points(study.nets / "scratch-0-4.csv")
+    assert np.bincount(used.classes).tolist() == [2, 2]
+    assert np.array_equal(used.places, tables[0].places[tables[0].first(4)])
+
+
+def test_points_and_seeds_may_be_added_and_nothing_else(finished: tuple[Path, StudyConfig, Study]) -> None:
+    folder, config, study = finished
+    more = config.model_copy(update={"points": (4, 8, 20), "methods": ("pixels",)})
+    before = {path: path.stat().st_mtime_ns for path in (study.path / "cells").glob("**/*.json")}
+    copied = folder / "more"
+    shutil.copytree(study.path, copied)
+    again = begin_study(more, copied)
+    assert run_study(again) == 2
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(UserError, match="begun with other settings"):
+        begin_study(config.model_copy(update={"thresholds": (0.4,)}), copied)
+
+
+def test_the_page_names_all_methods(finished: tuple[Path, StudyConfig, Study]) -> None:
+    write_page(Results.of(finished[2]))
+    page = (finished[2].path / "report.html").read_text()
+    assert all(name in page for name in ("embedding with head", "end to end", "head on pixels", "random forest"))
+
+
+def test_the_chosen_look_and_threshold_are_best_on_validation(finished: tuple[Path, StudyConfig, Study]) -> None:
+    for cell in finished[2].cells():
+        row = cell.read()
+        assert row["validation"] == max(look["validation"] for look in row["looks"])
+
+
+def test_scores_are_those_of_the_truth_itself(finished: tuple[Path, StudyConfig, Study]) -> None:
+    config = finished[1]
+    sets = Sets.open(config, normaliser_of(config))
+    scorer = Scorer(config, sets.test)
+
+    def truth(image: Any) -> np.ndarray:
+        inside = scorer.images[0][1][0][1][None] > 0
+        return np.stack([~inside, inside]).astype(np.float32)
+
+    assert scorer.figures(truth, [0.5]) == [1.0]
+    empty = lambda image: np.stack([truth(image)[0] * 0 + 1, truth(image)[1] * 0])  # noqa: E731
+    assert scorer.figures(empty, [0.5]) == [0.0]
+
+
+def test_a_head_reads_smoothed_intensities_beside_the_embedding(finished: tuple[Path, StudyConfig, Study]) -> None:
+    folder, config, study = finished
+    beside = config.model_copy(update={"head": config.head.model_copy(update={"smoothed": (0.0, 2.0)})})
+    sets = Sets.open(beside, normaliser_of(beside))
+    images = {image.name: image for image in sets.train}
+    learner = learner_of("embedding", beside, 0, images, study.nets)
+    table = read_points(study.points(0))
+    (look, *_) = learner.looks(table, 4)
+    assert look.maps(sets.test[0]).shape == (2, 1, 64, 64)
+    assert learner._at(table, table.first(4))[0].shape == (4, 4 + 2)  # type: ignore[attr-defined]
+
+
+def test_sets_that_share_voxels_are_refused(tmp_path: Path) -> None:
+    values = study_values(tmp_path)
+    for name, other in (("validation", "test"), ("test", "val")):
+        with pytest.raises(UserError, match="voxels in common"):
+            begin_study(StudyConfig.load({**values, name: {"path": str(tmp_path / other)}}), tmp_path / "out")
+    pool = {**values, "pool": [{"path": str(tmp_path / "train")}, {"path": str(tmp_path / "test")}]}
+    with pytest.raises(UserError, match="is in pool and in test"):
+        begin_study(StudyConfig.load(pool), tmp_path / "out")
+    with pytest.raises(UserError, match="for validation or test"):
+        begin_study(StudyConfig.load({**values, "train": values["test"], "test": values["train"]}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"thresholds": [1.5]}, "outside"),
+        ({"points": [50, 10]}, "rise"),
+        ({"colour": 3}, "unknown key 'colour'"),
+        ({"contrast": {"recipe": "contrast", "set": {"task.temprature": 1}}}, "temprature"),
+        ({"contrast": {"recipe": "contrast", "set": {"data.sources": []}}}, "which the study does"),
+        ({"scratch": {"recipe": "contrast"}}, "of the task 'contrast'"),
+        ({"classes": {"kind": "boundary"}, "points": [2]}, "cannot show the 3 classes"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_made(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        begin_study(load(tmp_path, **change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_changes_go_into_the_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study_values(tmp_path)))
+    found = read_study(file, ["seeds=1", "train.path=elsewhere"])
+    assert (found.seeds, found.train.path) == (1, "elsewhere")
+
+
+def test_tables_hold_what_is_recorded(finished: tuple[Path, StudyConfig, Study]) -> None:
+    study = finished[2]
+    with (study.path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    cell = json.loads((study.path / "cells/pixels/seed-1/20.json").read_text())
+    row = next(r for r in rows if (r["method"], r["points"], r["seed"]) == ("pixels", "20", "1"))
+    assert float(row["test"]) == pytest.approx(cell["test"], abs=1e-5)
