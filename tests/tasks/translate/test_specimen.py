@@ -77,7 +77,7 @@ def test_ridge_finds_what_is_linear_in_its_filters_and_no_more():
     found = Ridge.fit([stack], [linear])(stack)
     for a, b in zip(found, linear, strict=True):
         assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
-        assert a.mean() == pytest.approx(b.mean(), abs=0.1 * b.std())
+        assert a.mean() == pytest.approx(b.mean(), abs=float(0.1 * b.std()))
     product = (stack[0] * stack[1])[None]
     made = Ridge.fit([stack], [product])(stack)
     assert np.corrcoef(made.ravel(), product.ravel())[0, 1] < 0.5

@@ -8,6 +8,7 @@ made smaller while they are read.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def _shrunk(layer: Layer, box: Box) -> Image:
     axis = box.shape.index(1)
     rows, columns = (k for k in range(3) if k != axis)
 
-    def read(first: int, last: int) -> NDArray[np.float32]:
+    def read(first: int, last: int) -> NDArray[Any]:
         start, stop = list(box.start), list(box.stop)
         start[rows], stop[rows] = box.start[rows] + first, box.start[rows] + last
         part = Box(tuple(start), tuple(stop))
