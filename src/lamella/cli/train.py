@@ -60,13 +60,13 @@ def train(
         Check everything, print the recipe as resolved, and stop before training.
     """
     from lamella.core.errors import UserError
-    from lamella.recipe.find import load_recipe
+    from lamella.recipe.bases import check_start, values_on_base
+    from lamella.recipe.find import parse_recipe, recipe_values
 
-    resolved = load_recipe(recipe, changes)
+    resolved = parse_recipe(values_on_base(recipe_values(recipe, changes), from_, runs), recipe)
     name = name or Path(recipe).resolve().stem
     if resume and overwrite:
         raise UserError("--resume goes on with a run and --overwrite removes it; give one of them")
-    from lamella.recipe.bases import check_start
     from lamella.recipe.train import prepare
     from lamella.recipe.train import train as start
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.data.image import ScaledImage
+from lamella.nets.unet import UNetConfig
 from lamella.ops.intensity import Factor
 from lamella.recipe.find import open_checkpoint, parse_recipe
 from lamella.recipe.recipe import Recipe
@@ -36,31 +37,40 @@ def on_base(recipe: Recipe, parent: str | None, runs: str | Path = "runs") -> Re
     """
     if parent is None or not isinstance(recipe.task, HeadConfig):
         return recipe
+    values = recipe.model_dump(mode="json", exclude_unset=True)
+    filled = values_on_base(values, parent, runs)
+    return recipe if filled is values else Recipe.load(filled, f"recipe on {parent}")
+
+
+def values_on_base(values: dict[str, Any], parent: str | None, runs: str | Path = "runs") -> dict[str, Any]:
+    """The same for the values of a recipe as written, which may make sense only with what the run adds."""
+    task = values.get("task")
+    if parent is None or not isinstance(task, Mapping) or task.get("kind") != "head":
+        return values
     folder, _ = open_checkpoint(parent, runs)
     own = parse_recipe(folder.recipe(), str(folder.path))
     if not isinstance(own.task, ContrastConfig):
-        return recipe
-    _refuse_others(recipe.task, own.task, folder.name)
-    values = recipe.model_dump(mode="json", exclude_unset=True)
-    base = own.to_dict()
-    values["task"] = {**{key: base["task"][key] for key in _WEIGHTS}, **values["task"]}
+        return values
+    _refuse_others(task, own.task, folder.name)
+    base, filled = own.to_dict(), dict(values)
+    filled["task"] = {**{key: base["task"][key] for key in _WEIGHTS}, **task}
     for part in ("data", "validation"):
         if isinstance(values.get(part), Mapping):
-            values[part] = {**{key: base["data"][key] for key in _DATA}, **values[part]}
-    return Recipe.load(values, f"recipe on {folder.name}")
+            filled[part] = {**{key: base["data"][key] for key in _DATA}, **values[part]}
+    return filled
 
 
-def _refuse_others(task: HeadConfig, base: ContrastConfig, run: str) -> None:
-    if task.net is None and "net" in task.model_fields_set:
+def _refuse_others(task: Mapping[str, Any], base: ContrastConfig, run: str) -> None:
+    if "net" in task and task["net"] is None:
         raise UserError(
             f"task.net is none, so nothing of run {run!r} would be used; leave --from out, or leave task.net out"
         )
-    for key in _WEIGHTS:
-        given, wanted = getattr(task, key), getattr(base, key)
-        if key in task.model_fields_set and given != wanted:
-            shown = f"task.{key}={given}" if key != "net" else "task.net"
+    if "net" in task and UNetConfig.load(task["net"], "task.net") != base.net:
+        raise UserError(f"task.net is not that of run {run!r}; leave it out of the recipe")
+    for key in ("h_channels", "channels"):
+        if key in task and task[key] != getattr(base, key):
             raise UserError(
-                f"{shown} is not that of run {run!r}{'' if key == 'net' else f', {wanted}'}; leave it out of the recipe"
+                f"task.{key}={task[key]} is not that of run {run!r}, {getattr(base, key)}; leave it out of the recipe"
             )
 
 
