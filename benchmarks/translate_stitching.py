@@ -1,14 +1,14 @@
 """Seams of large translations: tiled against whole-frame prediction, at seams and elsewhere, and memory by size.
 
     python benchmarks/translate_stitching.py dapi_widefield.png
-    python benchmarks/translate_stitching.py --memory 2500 5000 10000 20000
+    python benchmarks/translate_stitching.py --memory 2500 5000 10000 20000 --small
     python benchmarks/translate_stitching.py dapi_widefield.png --run runs/stains
 
 Without --run the net is the U-Net of ``translate.yaml`` with random weights, which hides no seam: its outputs are as sharp as its weights
 are wild. The first compares whole-frame prediction with blocks (``--block``) and with blended tiles (``--tile``, ``--overlap``): the
 greatest difference anywhere and within 8 px of a seam, both as shares of the output's standard deviation, and how much more two
 neighbouring pixels differ across a seam than elsewhere. The second translates synthetic images of a side each in a process of its own
-and tells seconds and peak memory.
+and tells seconds and peak memory; --small takes a net of a few thousand weights, so that hundreds of megapixels take minutes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--overlap", type=int, default=64)
     parser.add_argument("--memory", type=int, nargs="+", help="sides of synthetic images to translate")
+    parser.add_argument("--small", action="store_true", help="a small net for --memory")
     parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
@@ -45,7 +46,7 @@ def main() -> None:
         parser.error("give an image, or --memory")
 
 
-def make_translator(run: str | None, **op: int):
+def make_translator(run: str | None, *, small: bool = False, **op: int):
     from lamella.infer import InferSettings
 
     settings = InferSettings(precision="float32", **op)
@@ -57,12 +58,14 @@ def make_translator(run: str | None, **op: int):
 
     from lamella.data.frames import Measured
     from lamella.io.preprocessing import Group, Preprocessing, Statistics
+    from lamella.nets.unet import UNetConfig
     from lamella.tasks.translate.config import default_net
     from lamella.tasks.translate.net import TranslateNet
     from lamella.tasks.translate.translator import Translator
 
     torch.manual_seed(0)
-    net = TranslateNet(default_net().build(1, 1), "none").eval()
+    config = UNetConfig(features=(8, 16), down=(2,), fold=4, norm="none") if small else default_net()
+    net = TranslateNet(config.build(1, 1), "none").eval()
     groups = tuple(Group(channel=c, centre=8000.0, spread=4000.0) for c in (0, 1))
     statistics = Statistics(level="dataset", source="synthetic", groups=groups)
     measured = Measured(numbers=(1,), names=("stain",), units=((0.0, 1.0),), inputs=(0,), dtype="float32")
@@ -139,7 +142,13 @@ def steps(difference, side: int) -> tuple[float, float]:
 def by_size(args: argparse.Namespace) -> None:
     print(f"{'side':>6} {'seconds':>8} {'Mpx/s':>6} {'peak MiB':>9}")
     for side in args.memory:
-        command = [sys.executable, str(Path(__file__).resolve()), "--side", str(side)]
+        command = [
+            sys.executable,
+            str(Path(__file__).resolve()),
+            "--side",
+            str(side),
+            *(["--small"] if args.small else []),
+        ]
         with tempfile.TemporaryDirectory(prefix="stitching-") as folder:
             done = subprocess.run(
                 command, cwd=folder, env={**os.environ}, check=True, stdout=subprocess.PIPE, text=True
@@ -169,7 +178,7 @@ def translate_side(args: argparse.Namespace) -> None:
     for y in range(0, args.side, 512):
         rows = min(512, args.side - y)
         volume.write(Box((y, 0), (y + rows, args.side)), rng.integers(0, 16000, (rows, args.side)).astype(np.uint16))
-    translator, settings = make_translator(None), TranslateSettings(block=1024, dtype="uint16")
+    translator, settings = make_translator(None, small=args.small), TranslateSettings(block=1024, dtype="uint16")
     start = time.monotonic()
     source = find_source(["source.ome.zarr"], translator, settings)
     translate_images(source, "out.ome.zarr", [translator], settings, executor=Executor(workers=1))

@@ -339,7 +339,8 @@ def test_a_preprocessing_of_the_source_stands_for_that_of_training(tmp_path):
         tmp_path / "prep.json"
     )
     who = translator()
-    translate(source, tmp_path / "out", who, prep=str(tmp_path / "prep.json"), dtype="float32", format="ome-zarr")
+    told = {"prep": str(tmp_path / "prep.json"), "channels": ("5",)}
+    translate(source, tmp_path / "out", who, **told, dtype="float32", format="ome-zarr")
     moved = (scene((4, 37, 53), seed=1).astype(np.float32) - 900) / 100 * SPREAD + CENTRE
     found = read(tmp_path / "out" / "p001.ome.zarr")[0]
     np.testing.assert_allclose(found, expected(moved, who), rtol=1e-4, atol=0.1)
@@ -383,6 +384,11 @@ def missing_channel(tmp_path):
     for file in source.glob("im_c000_*_p001.png"):
         file.rename(source / file.name.replace("c000", "c004"))
     return source, {}, {}
+
+
+def other_channel(tmp_path):
+    """A stain is not taken for the phase, though it is all that there is."""
+    return frames(tmp_path / "frames", channel=1), {}, {}
 
 
 def thin(tmp_path):
@@ -435,6 +441,7 @@ def unknown_channel(tmp_path):
     ("case", "words"),
     [
         (missing_channel, ["p001", "no frames of the input channel 0"]),
+        (other_channel, ["channel 0 is not in", "which has 1", "--channels"]),
         (thin, ["2 slices", "fewer than the 3"]),
         (gap, ["p001", "slices 2", "add them"]),
         (constant, ["interquartile range of channel 0 is 0", "constant"]),

@@ -163,7 +163,7 @@ def _open(name: str, opener: Any, translator: Translator, channels: tuple[str, .
 
 
 def _numbers(volume: Volume, translator: Translator, channels: tuple[str, ...] | None) -> tuple[int, ...]:
-    """The channels of ``volume`` that stand for the inputs: those asked for, those of training, or the only ones."""
+    """The channels of ``volume`` that stand for the inputs: those asked for, those of training, or the only ones if none is named."""
     count = len(translator.inputs)
     if channels is not None:
         if len(channels) != count:
@@ -171,11 +171,14 @@ def _numbers(volume: Volume, translator: Translator, channels: tuple[str, ...] |
                 f"--channels names {len(channels)} channels, the net was trained on {count}; name each in order"
             )
         return channel_numbers(volume, channels)
-    if volume.box.shape[1] == count and not any(volume.meta.channel_names):
-        return tuple(range(volume.box.start[1], volume.box.stop[1]))
     try:
         return channel_numbers(volume, translator.inputs)
     except UserError as error:
+        start, stop = volume.box.start[1], volume.box.stop[1]
+        if (start, stop) == (0, count) and not any(
+            volume.meta.channel_names
+        ):  # nothing says what the only channels are
+            return tuple(range(count))
         raise UserError(
             f"{error}; say which stand for {_listed(list(map(str, translator.inputs)))} with --channels"
         ) from None

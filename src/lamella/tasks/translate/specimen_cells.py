@@ -19,6 +19,7 @@ Image = NDArray[np.float32]
 
 _TRIES = 600
 _LOBES = (2, 3, 4, 5)
+_REACH = 2.4  # how far a cell may reach, in mean radii
 _HEIGHTS = (-1.0, 0.0, 1.0)  # slices from the middle one; cells do not lie in one plane
 
 
@@ -40,26 +41,32 @@ def make_cells(rng: np.random.Generator, size: tuple[int, int], radius: tuple[fl
     fibres = 1 + 0.25 * smooth_noise(rng, size, (1.2, 5.0))
     chromatin = 1 + 0.22 * smooth_noise(rng, size, 2.2)
     for middle, mean in _places(rng, size, radius, crowding):
-        body = _depth(rng, size, middle, mean, 0.16)
-        at = tuple(m + rng.normal(0, 0.14 * mean) for m in middle)
-        nucleus = _depth(rng, size, at, mean * rng.uniform(0.4, 0.5), 0.05)
+        here, local = _around(middle, _REACH * mean, size)
+        shape = tuple(s.stop - s.start for s in here)
+        body = _depth(rng, shape, local, mean, 0.16)
+        at = tuple(m + rng.normal(0, 0.14 * mean) for m in local)
+        nucleus = _depth(rng, shape, at, mean * rng.uniform(0.4, 0.5), 0.05)
         within, inside = _edge(body, 1.5), _edge(nucleus, 1.2)
         height = np.sqrt(np.clip(1 - body.clip(0, 1) ** 2, 0, 1)) * within
         near = np.exp(-np.clip(nucleus - 1, 0, None) * 1.2)
-        nucleoli = _nucleoli(rng, size, at, mean)
-        delay = (
-            0.9 * height
-            + 0.55 * granules * within * (1 - inside) * (0.35 + near)
-            - 0.3 * inside
-            + 0.9 * nucleoli * inside
-        )
-        layers[int(rng.integers(len(layers)))] += delay.astype(np.float32)
+        nucleoli = _nucleoli(rng, shape, at, mean)
+        grains = 0.7 * granules[here] * within * (1 - inside) * (0.35 + near)
+        layers[int(rng.integers(len(layers)))][here] += 0.9 * height + grains + (0.6 * nucleoli - 0.5) * inside
         dna = float(np.exp(rng.normal(0, 0.25)))
-        nuclei += (dna * inside * chromatin * (1 - 0.5 * nucleoli)).astype(np.float32)
+        nuclei[here] += dna * inside * chromatin[here] * (1 - 0.5 * nucleoli)
         rim = np.exp(-(((body - 0.93) / 0.07) ** 2)) * within
-        cytoplasm += ((0.3 + 0.7 * near) * height * (1 - 0.75 * inside) * fibres + 0.45 * rim).astype(np.float32)
+        cytoplasm[here] += (0.3 + 0.7 * near) * height * (1 - 0.75 * inside) * fibres[here] + 0.45 * rim
     layers[1] += _debris(rng, size)
     return Cells(tuple(layers), _HEIGHTS, np.maximum(nuclei, 0), np.maximum(cytoplasm, 0))
+
+
+def _around(
+    middle: tuple[float, float], reach: float, size: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[float, float]]:
+    """The part of a field within ``reach`` of a place, and that place in it."""
+    low = [int(np.clip(m - reach, 0, n)) for m, n in zip(middle, size, strict=True)]
+    high = [int(np.clip(m + reach + 1, 0, n)) for m, n in zip(middle, size, strict=True)]
+    return (slice(low[0], high[0]), slice(low[1], high[1])), (middle[0] - low[0], middle[1] - low[1])
 
 
 def _places(
@@ -80,7 +87,7 @@ def _places(
 
 
 def _depth(
-    rng: np.random.Generator, size: tuple[int, int], middle: tuple[float, ...], mean: float, lobes: float
+    rng: np.random.Generator, size: tuple[int, ...], middle: tuple[float, ...], mean: float, lobes: float
 ) -> NDArray[np.float64]:
     """Distance from the middle over the radius in that direction: below 1 inside."""
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float64)
@@ -98,7 +105,7 @@ def _edge(depth: NDArray[np.float64], sharpness: float) -> NDArray[np.float64]:
 
 
 def _nucleoli(
-    rng: np.random.Generator, size: tuple[int, int], middle: tuple[float, ...], mean: float
+    rng: np.random.Generator, size: tuple[int, ...], middle: tuple[float, ...], mean: float
 ) -> NDArray[np.float64]:
     """Two or three round bodies in a nucleus."""
     y, x = np.mgrid[: size[0], : size[1]]
@@ -113,5 +120,5 @@ def _debris(rng: np.random.Generator, size: tuple[int, int]) -> Image:
     """Specks that no stain binds to."""
     points = np.zeros(size, np.float32)
     count = int(np.prod(size)) // 4000
-    points[tuple(rng.integers(0, n, count) for n in size)] = rng.uniform(2, 9, count)
+    points[tuple(rng.integers(0, n, count) for n in size)] = rng.uniform(2, 7, count)
     return ndimage.gaussian_filter(points, 1.3)
