@@ -158,6 +158,8 @@ def _look_up(dense: Float[Tensor, "#b #s d *space"], x: Float[Tensor, "#b #s d n
     """Displacements at any coordinates, linear between voxels, constant outside."""
     batch, space, ndim = dense.shape[0], tuple(dense.shape[3:]), dense.shape[2]
     sections = max(dense.shape[1], x.shape[1])
+    if not x.shape[-1]:  # a list of points may be empty
+        return x.expand(batch, sections, -1, -1)
     values = dense.expand(batch, sections, *dense.shape[2:]).flatten(0, 1)
     grid = to_torch_grid(x.expand(batch, sections, -1, -1).to(values.dtype), space)
     found = F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)

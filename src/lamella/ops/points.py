@@ -30,7 +30,7 @@ def at_points(
         index = (voxels * steps).sum(-1)
         return maps.flatten(2).gather(2, index.unsqueeze(1).expand(-1, maps.shape[1], -1)).transpose(1, 2)
     places = ((2 * points + 1) / space - 1).flip(-1)  # the image from -1 to 1, x first
-    grid = places.reshape(len(points), *[1] * (len(space) - 1), -1, len(space)).to(maps.dtype)
+    grid = places.reshape(len(points), *[1] * (len(space) - 1), points.shape[1], len(space)).to(maps.dtype)
     found = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return found.flatten(2).transpose(1, 2)
 

@@ -150,6 +150,20 @@ def test_points_of_turned_crops_are_where_the_image_went():
         assert 60 < kept.sum() < 160  # the middle 0.7 of each side is kept
 
 
+@pytest.mark.parametrize("space", [(32, 32), (4, 32, 32)], ids=["2D", "3D"])
+def test_a_crop_may_lack_points_of_a_class(space):
+    bent = [
+        {"kind": "elastic", "p": 1.0, "std": [0, 1, 1][-len(space) :], "spacing": [2, 12, 12][-len(space) :]},
+        *TURNED,
+    ]
+    learner = task(head={"kind": "sparse"}, ndim=len(space), specimen=bent)
+    batch = sparse(space)
+    empty = batch.with_tensors(class_1=batch["class_1"].tensor[:, :0])
+    sample = learner.sample(empty, stream(0), training=True)
+    assert (sample.classes == 0).all()
+    assert learner.loss(sample, 0)["total"] > 0
+
+
 def test_a_frozen_base_stays_as_it_is():
     learner = task(net=FLAT, h_channels=6, freeze_base=True)
     before = {k: v.clone() for k, v in learner.net.base.state_dict().items()}
