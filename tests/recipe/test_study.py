@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyConfi
 
 
 def test_every_method_seed_and_number_has_a_row_and_a_time(finished: tuple[Path, StudyConfig, Study]) -> None:
-    _, config, study = finished
+    study = finished[2]
     results = Results.of(study)
     cells = {(row["method"], row["seed"], row["points"]) for row in results.table()}
     assert len(cells) == results.total == 4 * 2 * 2
@@ -124,7 +124,7 @@ def test_scores_are_those_of_the_truth_itself(finished: tuple[Path, StudyConfig,
 
 
 def test_a_head_reads_smoothed_intensities_beside_the_embedding(finished: tuple[Path, StudyConfig, Study]) -> None:
-    folder, config, study = finished
+    _, config, study = finished
     beside = config.model_copy(update={"head": config.head.model_copy(update={"smoothed": (0.0, 2.0)})})
     sets = Sets.open(beside, normaliser_of(beside))
     images = {image.name: image for image in sets.train}

@@ -18,7 +18,7 @@ _FLAT = Parameter(name="*")
 
 
 def demo(
-    task: Literal["align", "segment", "translate"] = "align",
+    task: Literal["align", "segment", "contrast", "translate"] = "align",
     /,
     *,
     out: Path | None = None,
@@ -29,7 +29,9 @@ def demo(
 
     align makes serial sections of synthetic tissue whose deformations are known, trains an aligner on them from scratch, aligns the
     whole stack, and scores it before and after. segment makes images of synthetic nuclei whose outlines are known, trains a net
-    to find them, and scores it on other images beside a threshold with a watershed. translate makes synthetic cells in transmitted
+    to find them, and scores it on other images beside a threshold with a watershed. contrast trains a net on such images without
+    labels, a head on its embeddings from a hundred points, and scores it beside a net trained from the points alone, a head on
+    pixels and a random forest. translate makes synthetic cells in transmitted
     light and two stains, trains a net to give the stains from the light, and scores it on other positions beside a regression on
     filters. Each writes one page with pictures and curves. An interrupted demonstration goes on when it is repeated.
 
@@ -41,15 +43,16 @@ def demo(
     lamella demo --sections 30 --size 768 --steps 3000 --seed 1
     lamella demo segment
     lamella demo segment --data cells/ --out mine
+    lamella demo contrast
     lamella demo translate
     ```
 
     Parameters
     ----------
     task
-        What to demonstrate: align, segment or translate.
+        What to demonstrate: align, segment, contrast or translate.
     out
-        Folder for everything that is made [default: demo, demo-segment or demo-translate].
+        Folder for everything that is made [default: demo, demo-segment, demo-contrast or demo-translate].
     overwrite
         Replace a demonstration that is there.
     """
@@ -61,6 +64,14 @@ def demo(
 
         cells, compared = run_segment(out or Path("demo-segment"), settings, overwrite=overwrite)
         _conclude(cells, segment_headlines(compared), SEGMENT_COMMANDS, "images")
+        return
+    if task == "contrast":
+        from lamella.recipe.demo_contrast import run_demo as run_contrast
+        from lamella.recipe.demo_contrast_report import COMMANDS as CONTRAST_COMMANDS
+        from lamella.recipe.demo_contrast_report import headlines as contrast_headlines
+
+        places, results = run_contrast(out or Path("demo-contrast"), settings, overwrite=overwrite)
+        _conclude(places, contrast_headlines(results), CONTRAST_COMMANDS, "images")
         return
     if task == "translate":
         from lamella.recipe.demo_translate import run_demo as run_translate
@@ -84,7 +95,7 @@ def _check(task: str, settings: DemoSettings) -> None:
 
     other, value = ("images", settings.images) if task == "align" else ("sections", settings.sections)
     if value is not None:
-        owner = "segment or translate" if task == "align" else "align"
+        owner = "segment, contrast or translate" if task == "align" else "align"
         raise UserError(f"--{other} {value} is for lamella demo {owner}, not for {task}; leave it out")
     if task != "align" and settings.data is not None and settings.size is not None:
         raise UserError(

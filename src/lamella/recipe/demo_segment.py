@@ -103,7 +103,7 @@ def run_demo(out: Path, settings: DemoSettings, *, overwrite: bool = False) -> t
     demo.begin(overwrite=overwrite)
     with demo.step("data") as todo:
         if todo:
-            _make_data(demo)
+            make_data(demo)
     with demo.step("train") as todo:
         if todo:
             _train(demo)
@@ -165,7 +165,7 @@ def _usable(path: str, settings: DemoSettings) -> list[Pair]:
     return pairs
 
 
-def _make_data(demo: SegmentDemo) -> None:
+def make_data(demo: SegmentDemo) -> None:
     """The synthetic images, or a split of one's own: a sixth to follow the training, a fifth to score."""
     settings = demo.settings
     if settings.data is None:

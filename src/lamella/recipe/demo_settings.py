@@ -8,12 +8,12 @@ from lamella.core.config import Config
 
 
 class DemoSettings(Config):
-    """Size of the demonstration. Left alone, it takes less than six minutes on two cores, four for segment and translate."""
+    """Size of the demonstration. Left alone, it takes less than six minutes on two cores, four for all tasks but align."""
 
     data: str | None = Field(
         None,
-        description="real data to use instead of synthetic ones: sections (a folder or any volume), for segment a folder of images "
-        "with labels, for translate a folder of frames or a plate",
+        description="real data to use instead of synthetic ones: sections (a folder or any volume), for segment and contrast a "
+        "folder of images with labels, for translate a folder of frames or a plate",
     )
     sections: int | None = Field(None, ge=2, description="sections to align [default: 16, of real ones at most 20]")
     images: int | None = Field(

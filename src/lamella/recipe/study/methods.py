@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from lamella.core.box import Box
-from lamella.data.image_source import Part
 from lamella.data.labelled_image import LabelledImage
 from lamella.data.points_table import PointTable, write_points
+from lamella.infer.maps import SpaceOp
 from lamella.recipe.study.config import HeadSettings, StudyConfig
 from lamella.recipe.study.images import whole
 from lamella.recipe.study.recipes import contrast_recipe, normaliser_of, scratch_recipe
@@ -124,32 +124,22 @@ class Embedded:
 
     def of(self, image: LabelledImage) -> Maps:
         embedder = self._embedder
-        part = Part(image.part.volume, image.part.box, image.part.time, image.part.channels)
         op = _Scaled(embedder.op(), image.scaling)
-        return maps_of(part, op, self._config.ndim, embedder.net.h_channels)
+        return maps_of(image.part, op, self._config.ndim, embedder.net.h_channels)
 
 
-@dataclass(frozen=True)
 class _Scaled:
     """An op for scaled images, applied to an image as it is stored."""
 
-    inner: Any
-    scaling: Any
-
-    @property
-    def context(self) -> tuple[int, ...]:
-        return tuple(self.inner.context)
-
-    @property
-    def stride(self) -> tuple[int, ...]:
-        return tuple(self.inner.stride)
+    def __init__(self, inner: SpaceOp, scaling: Callable[[NDArray[Any]], NDArray[np.float32]]) -> None:
+        self._inner, self._scaling = inner, scaling
+        self.context, self.stride = inner.context, inner.stride
 
     def identity(self) -> dict[str, Any]:
-        return {**self.inner.identity(), "scaling": repr(self.scaling)}
+        return {**self._inner.identity(), "scaling": repr(self._scaling)}
 
     def __call__(self, patch: NDArray[Any]) -> Maps:
-        found: Maps = self.inner(self.scaling(patch))
-        return found
+        return self._inner(self._scaling(patch))
 
 
 @dataclass

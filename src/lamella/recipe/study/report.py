@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lamella.core.provenance import provenance
-from lamella.recipe.study.results import Results
+from lamella.recipe.study.results import Results, Row
 from lamella.view.charts import COLOURS, chart
 from lamella.view.report import Headline, Report, Shown
 
@@ -83,7 +83,7 @@ def _accuracy(results: Results) -> bytes:
     return made[0]
 
 
-def _by_method(results: Results) -> Mapping[str, Sequence[dict[str, float]]]:
+def _by_method(results: Results) -> Mapping[str, Sequence[Row]]:
     rows = results.summary()
     found = {m: [row for row in rows if row["method"] == m] for m in results.study.config.methods}
     return {method: own for method, own in found.items() if own}

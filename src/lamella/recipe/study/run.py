@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,20 +191,14 @@ def _do(work: Work) -> int:
     return work()
 
 
-class _alone:  # noqa: N801 reads as a verb where it is used
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
     """One command at a time works on a study."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, FileLock(path / ".lock", timeout=0)
-
-    def __enter__(self) -> None:
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise UserError(f"another process is at work on {self._path}; wait for it or stop it") from None
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    try:
+        with FileLock(path / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another process is at work on {path}; wait for it or stop it") from None
 
 
 def finished(study: Study) -> Iterator[dict[str, Any]]:

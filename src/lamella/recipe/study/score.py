@@ -34,9 +34,8 @@ class Scorer:
         for image, samples in self.images:
             whole = maps(image)
             for sample, truth in samples:
-                named = self._named(sample.cut(whole))
                 for k, threshold in enumerate(thresholds):
-                    found[k].append(self._compared(truth, self._objects(named, threshold, sample)))
+                    found[k].append(self._compared(truth, self.objects(whole, threshold, sample)))
         return [self._figure(each) for each in found]
 
     def _named(self, maps: Maps) -> dict[str, Maps]:
@@ -49,9 +48,10 @@ class Scorer:
             return {"objects": maps[names.index("object")] + boundary, "boundaries": boundary}
         return {"objects": maps[1], "boundaries": 1 - maps[1]}
 
-    def _objects(self, maps: dict[str, Maps], threshold: float, sample: Sample) -> NDArray[np.int32]:
+    def objects(self, maps: Maps, threshold: float, sample: Sample) -> NDArray[np.int32]:
+        """The objects of a sample, of the maps (classes, z, y, x) of its image."""
         method = self.config.objects.model_copy(update={"threshold": threshold}).build()
-        return method(maps, sample.voxel_size)
+        return method(self._named(sample.cut(maps)), sample.voxel_size)
 
     def _compared(self, truth: NDArray[np.int64], labels: NDArray[np.int32]) -> Any:
         overlaps = Overlaps.of(truth, labels)
