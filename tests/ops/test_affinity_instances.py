@@ -10,6 +10,7 @@ from lamella.ops.affinities import affinities, boundary_map, nearest, nearest_af
 from lamella.ops.instances import Agglomeration, Mutex
 from lamella.ops.instances.fragments import FragmentsConfig, make_fragments
 from lamella.ops.matching import Overlaps
+from lamella.ops.matching_partition import partition_figures
 from lamella.ops.matching_scores import compare
 from tests.ops.blocks_of_instances import same_but_for_numbers
 
@@ -78,6 +79,19 @@ def test_thresholds_nest_and_the_history_tells_how(scorer):
         counts.append(len(np.unique(found.labels)))
     assert sorted(counts, reverse=True) == counts
     assert counts[0] < len(np.unique(fragments))
+
+
+def test_cells_that_touch_stay_apart():
+    places = np.random.default_rng(0).uniform(0, 120, (16, 2))
+    grid = np.stack(np.indices((120, 120)), -1)
+    true = np.argmin(((grid[:, :, None] - places) ** 2).sum(-1), -1) + 1
+    maps = maps_of(true)
+    both, one = (
+        partition_figures(Overlaps.of(true, Agglomeration(both_sides=sides).build()(maps)))["voi"]
+        for sides in (True, False)
+    )
+    assert both < 0.6
+    assert both < one / 2
 
 
 def test_fragments_lie_in_one_section_each_if_asked():

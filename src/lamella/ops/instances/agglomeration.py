@@ -51,6 +51,10 @@ class Agglomeration(FragmentsConfig):
     """For ``quantile``: which, in per cent; 50 is the median."""
     start_at_max: bool = False
     """For ``quantile``: of a contact between two fragments that have not merged yet only the highest affinity counts."""
+    both_sides: bool = True
+    """An affinity counts for the pair of voxels before, too, if it is lower. It is stored at one of its two voxels, and where a flood
+    gives that to the object on the other side, a boundary one voxel thick would otherwise lie within a fragment and not at its
+    contact."""
     offsets: tuple[tuple[int, ...], ...] | None = None
     """The offset (z) y x of each affinity; the voxel before along each axis if not given."""
     min_size: int = Field(0, ge=0)
@@ -118,6 +122,7 @@ def agglomerate(
     An object keeps the label of one of its fragments. The background merges with nothing and becomes 0.
     """
     check_thresholds(thresholds)
+    near = on_both_sides(near) if config.both_sides else near
     labels, shape = np.where(fragments.labels == fragments.background, 0, fragments.labels), fragments.labels.shape
     if labels.ndim == 2:  # waterz takes volumes
         labels, near = labels[None], np.concatenate([np.zeros((1, 1, *shape), np.float32), near[:, None]])
@@ -133,6 +138,19 @@ def agglomerate(
             segments, history = next(made)
         found = segments.astype(np.int32).reshape(shape)
         yield Segmentation(float(threshold), found, tuple(_merge(m) for m in history))
+
+
+def on_both_sides(near: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Nearest affinities (ndim, *space), each the lower of itself and of the one before it along its axis.
+
+    >>> on_both_sides(np.array([[0.9, 0.9, 0.1, 0.9, 0.9]], np.float32))
+    array([[0.9, 0.9, 0.1, 0.1, 0.9]], dtype=float32)
+    """
+    lower = near.copy()
+    for axis, values in enumerate(near):
+        after, before = (slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(None, -1),)
+        np.minimum(values[after], values[before], out=lower[axis][after])
+    return lower
 
 
 def check_thresholds(thresholds: Sequence[float]) -> None:
