@@ -4,8 +4,8 @@
 
 A grid of 12 combinations (2 temperatures x 3 rates x 2 nets), each with heads of 2 kinds on 2 contrast checkpoints, small nets and
 small images. It runs once undisturbed; then, in another folder, ``lamella grid run`` is killed (SIGKILL to it and its children) at
-random moments, each drawn from the first third of the time that the undisturbed grid took, and repeated, until it has been killed
-``--times`` times and has finished. Then the tables, and the means of every validation, are compared byte for byte.
+random moments, and repeated, until it has been killed ``--times`` times and has finished. Each moment is counted from when the command
+begins to work, and drawn from the first third of the time that the undisturbed grid worked. Then the tables, and the means of every validation, are compared byte for byte.
 
 Exits with 1 and names the files that differ, if any do.
 """
@@ -72,8 +72,10 @@ def main() -> None:
     print(f"working in {folder}", flush=True)
     for name in ("whole", "killed"):
         make(folder / name)
+    whole = begin(folder / "whole", args.jobs)
+    wait_for_work(whole, folder / "whole", 0)
     start = time.monotonic()
-    if begin(folder / "whole", args.jobs).wait():
+    if whole.wait():
         sys.exit(f"the undisturbed grid failed; see {folder / 'whole' / 'log'}")
     seconds = time.monotonic() - start
     print(f"undisturbed: {seconds:.0f} s", flush=True)
@@ -118,15 +120,27 @@ def begin(folder: Path, jobs: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(words, cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
 
+def wait_for_work(process: subprocess.Popen[bytes], folder: Path, said: int) -> None:
+    """Wait until the command trains or validates; ``said`` is how long the log was before."""
+    while process.poll() is None:
+        with open(folder / "log", "rb") as log:
+            log.seek(said)
+            if b"combination-" in log.read():
+                return
+        time.sleep(0.1)
+
+
 def disturb(folder: Path, args: argparse.Namespace, seconds: float) -> int:
     """Kill the grid ``args.times`` times, then let it finish; how often it was killed."""
     moments, kills = random.Random(args.seed), 0
     while True:
+        said = (folder / "log").stat().st_size if kills else 0
         process = begin(folder, args.jobs)
         if kills == args.times:
             if process.wait():
                 sys.exit(f"the grid failed after it was killed; see {folder / 'log'}")
             return kills
+        wait_for_work(process, folder, said)
         wait = moments.uniform(0, seconds / 3)
         try:
             process.wait(wait)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lamella.core.errors import UserError
@@ -95,8 +94,3 @@ def status_rows(plan: Plan) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def table_of(path: Path) -> str:
-    """The table as it was written."""
-    return (path / TABLE).read_text()
