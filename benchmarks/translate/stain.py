@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--cpu-seconds", type=float, default=3600)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for method in args.methods:
@@ -192,7 +192,7 @@ def predict(data: str, run: Path, fold: int, method: str) -> NDArray[np.float32]
     """The stains (3, y, x) at the slice at which they are stored, from 0 to 1; averaged over turned copies."""
     from lamella.recipe.translator import load_translator
 
-    settings = InferSettings(precision="float32", flips=True, rotations=True)
+    settings = InferSettings(precision="float32")
     if method == "monai":
         return predict_monai(data, run, fold)
     translator, _ = load_translator(run, settings, device="cpu")
@@ -200,11 +200,17 @@ def predict(data: str, run: Path, fold: int, method: str) -> NDArray[np.float32]
     view, channels = translator.view(volume), translator.channels(volume)
     op: Any = translator.op
     image = view.read(view.box)[0][list(channels)]
-    if translator.net.ndim == 3:
-        return np.clip(op(image)[:, MIDDLE], 0, 1)
     reach = translator.depth // 2
-    window = image[:, MIDDLE - reach : MIDDLE + reach + 1].reshape(1, -1, *image.shape[2:])
-    return np.clip(op.op.many(window)[0], 0, 1)
+    window = image[:, MIDDLE - reach : MIDDLE + reach + 1].reshape(-1, *image.shape[2:])
+
+    def once(flipped: bool) -> NDArray[np.float32]:
+        if translator.net.ndim == 3:
+            return op(image[..., ::-1] if flipped else image)[:, MIDDLE]
+        return op.op(window[..., ::-1] if flipped else window)
+
+    return np.clip(
+        (once(False) + once(True)[..., ::-1]) / 2, 0, 1
+    )  # light comes from one side along y, so only x is mirrored
 
 
 def predict_monai(data: str, run: Path, fold: int) -> NDArray[np.float32]:

@@ -84,7 +84,7 @@ class Channels(Config):
         return self.depth if self.whole_window else 1
 
 
-@dataclass
+@dataclass(eq=False)
 class Stack:
     """One position at one time. ``exists`` (t, z) tells where targets exist; ``mask`` is 1 where targets count."""
 

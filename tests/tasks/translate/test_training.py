@@ -7,6 +7,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.rng import stream
 from lamella.data.frames import IMAGE, TARGET, WEIGHT, FramesData
@@ -26,7 +27,7 @@ from lamella.train.fit import seeded
 from tests.data.experiments import frame, make_frames
 
 FLAT = {"kind": "unet", "features": [8, 8], "down": [2], "edges": "replicate"}
-WINDOW = {"kind": "stack_unet", "features": [6, 6], "down": [2]}
+WINDOW = {"kind": "stack_unet", "features": [8, 8], "down": [2]}
 DEEP = {"kind": "unet", "ndim": 3, "features": [6, 6], "down": [[1, 2, 2]]}
 KINDS = {
     "2D": ({"net": FLAT}, {}),
@@ -64,6 +65,14 @@ def final(run):
     return weights(read_checkpoint(run.checkpoint("last")))
 
 
+def shown(translator, volume):
+    """The input channels of a position as the net sees them."""
+    view = translator.view(volume)
+    (time, *_), stop = view.box.start, view.box.stop
+    boxes = [Box((time, c, *view.box.start[2:]), (time + 1, c + 1, *stop[2:])) for c in translator.channels(volume)]
+    return np.concatenate([view.read(box)[0] for box in boxes])
+
+
 def scores(learner, sample):
     learner.net.eval()
     with torch.no_grad():
@@ -89,7 +98,7 @@ def test_it_learns_a_sample_by_heart(tmp_path, kind):
         optimiser.step()
     after = scores(learner, sample)
     assert after["total"] < 0.5 * before["total"]
-    assert after["dice" if kind == "segmentation" else "pearson"] > 0.8
+    assert after["dice" if kind == "segmentation" else "pearson"] > 0.7
 
 
 @pytest.mark.parametrize("kind", ["2D of slices", "3D"])
@@ -144,8 +153,7 @@ def test_a_run_holds_all_that_predicting_needs(tmp_path):
     assert facts["run"] == "first"
     assert translator.targets == ("c001",)
     volume = open_volume(str(unstained), dataset="p001")
-    view = translator.view(volume)
-    found = translator.op(view.read(view.box)[0][list(translator.channels(volume))])
+    found = translator.op(shown(translator, volume))
     stained = np.stack([frame(folder, 1, z, 1) for z in range(3)])
     restored = translator.restore[0](found[0])
     assert restored.shape == stained.shape
@@ -156,15 +164,10 @@ def test_a_run_holds_all_that_predicting_needs(tmp_path):
 def test_every_kind_of_net_becomes_a_translator(tmp_path, kind):
     task, data = KINDS[kind]
     folder = frames_of(tmp_path / "f", kind)
-    run, _ = train(
-        recipe_of(folder, {"loss": "mae", **task} if kind != "segmentation" else task, data, steps=1),
-        "a",
-        runs=tmp_path,
-    )
+    run, _ = train(recipe_of(folder, task, data, steps=1), "a", runs=tmp_path)
     translator, _ = load_translator(run.path, device="cpu")
     volume = open_volume(str(folder), dataset="p000")
-    image = translator.view(volume).read(translator.view(volume).box)[0][list(translator.channels(volume))]
-    found = translator.op(image)
+    found = translator.op(shown(translator, volume))
     assert found.shape == (1, 5, 40, 48)
     assert np.isfinite(found).all()
     if kind == "segmentation":
