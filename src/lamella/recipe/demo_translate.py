@@ -90,7 +90,7 @@ class TranslateDemo(Demonstration):
         """The input and the targets: the first channel, and all others."""
         volume = self.position(positions_of(self.source)[0])
         first = volume.box.start[1]
-        there = [first + k for k, exists in enumerate(present(volume).any((0, 2))) if exists]
+        there = [first + int(k) for k in np.flatnonzero(present(volume).any((0, 2)))]
         return there[0], tuple(there[1:])
 
     @cached_property

@@ -12,7 +12,9 @@ from skimage.metrics import structural_similarity
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.volume import Meta
-from lamella.io import create_volume
+from lamella.io import create_volume, open_volume
+from lamella.io.plan import make_plan
+from lamella.io.positions import create_positions
 from lamella.io.preprocessing import Preprocessing
 from lamella.ops.shading import Shading
 from lamella.prep.convert import convert
@@ -99,6 +101,23 @@ def test_folders_of_images_are_matched_by_name_and_channels_by_theirs(tmp_path):
     assert {row["channel"]: row["mae"] for row in found.figures} == {"DAPI": 0, "MAP2": 0}
 
 
+def test_numbers_of_a_plate_tell_nothing_of_channels(tmp_path):
+    """A plate of two stains is not compared with the first two channels of frames, of which one is the phase."""
+    true = frames(tmp_path / "true", positions=(0,), channels=(0, 1, 2))
+    stains = np.stack([iio.imread(true / f"im_c{c:03d}_z003_t000_p000.png") for c in (1, 2)])[None, :, None]
+    for names, out in ((("DAPI", "MAP2"), "named"), (("c001", "c002"), "numbered")):
+        plan = make_plan(Box.of(stains.shape), "uint16", Meta.plain("tczyx", channel_names=names))
+        create_positions(str(tmp_path / f"{out}.ome.zarr"), {"A/1/0": plan}, kind="plate")
+        made = open_volume(tmp_path / f"{out}.ome.zarr", dataset="A/1/0", writable=True)
+        made.write(made.box, stains)
+    with pytest.raises(UserError, match=r"no channel DAPI, MAP2, only c0, c1, c2.*--channels"):
+        evaluate(tmp_path / "named.ome.zarr", true, tmp_path / "none")
+    told = evaluate(tmp_path / "named.ome.zarr", true, tmp_path / "told", channels=("DAPI=1", "MAP2=2"))
+    numbered = evaluate(tmp_path / "numbered.ome.zarr", true, tmp_path / "numbers")
+    for found in (told, numbered):
+        assert [row["mae"] for row in found.figures] == [0, 0]
+
+
 def test_names_that_differ_are_paired_as_told(tmp_path):
     a = volume(tmp_path / "a.ome.zarr", np.stack([image(1), image(2)]), "cyx", channel_names=("u", "v"))
     b = volume(tmp_path / "b.ome.zarr", np.stack([image(2), image(1)]), "cyx", channel_names=("DAPI", "MAP2"))
@@ -136,8 +155,6 @@ def test_blocks_give_what_the_whole_gives_in_all_orientations(stacks, tmp_path, 
 
 
 def open_subject_layer(path):
-    from lamella.io import open_volume
-
     opened = open_volume(path)
     return opened.read(opened.box)
 

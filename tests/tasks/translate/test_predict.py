@@ -17,6 +17,8 @@ from lamella.ops.shading import Shading
 from lamella.prep.convert import convert
 from lamella.prep.convert_settings import ConvertSettings
 from lamella.tasks.translate import predict
+from lamella.tasks.translate.evaluate_inputs import open_subjects
+from lamella.tasks.translate.evaluate_settings import ImageSettings
 from lamella.tasks.translate.predict import translate_images
 from lamella.tasks.translate.predict_settings import TranslateSettings
 from lamella.tasks.translate.predict_source import find_source
@@ -246,6 +248,8 @@ def test_pictures_become_pictures(tmp_path):
         "x0",
         "x1",
     ]
+    compared = open_subjects(str(tmp_path / "out"), str(tmp_path / "phase"), ImageSettings())
+    assert [subject.position for subject in compared.items] == ["x0", "x1"]
 
 
 def test_integers_are_rounded_and_cut_only_where_asked_or_as_the_target_was(tmp_path):

@@ -7,6 +7,7 @@ compared, so that a stain at one slice can be set against predictions of all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,11 +36,13 @@ def open_subjects(predicted: str, true: str, settings: ImageSettings) -> Subject
         truth = {name: even.view(volume) for name, volume in truth.items()}
     pairs = _positions(predicted, found, true, truth, settings.positions)
     masks, shown = _aside(settings.masks, pairs, true, "masks"), _aside(settings.inputs, pairs, true, "inputs")
+    numbered = bool(positions_of(predicted)) and not any("/" in name for name in found)  # frames, not a plate
     items: list[Subject] = []
     problems: dict[str, list[str]] = {}
     for name, other in pairs.items():
         try:
-            items += _subjects(other or name, found[name], truth[other], settings, masks.get(name), shown.get(name))
+            channels = _channels(found[name], truth[other], settings.channels, numbered)
+            items += _subjects(other or name, found[name], truth[other], channels, masks.get(name), shown.get(name))
         except _NoFitError as error:
             problems.setdefault(str(error), []).append(other or name or truth[other].path)
     if problems:
@@ -124,15 +127,20 @@ def _aside(path: str | None, pairs: Mapping[str, str], true: str, what: str) -> 
 
 
 def _subjects(
-    position: str, found: Volume, truth: Volume, settings: ImageSettings, mask: Volume | None, shown: Volume | None
+    position: str,
+    found: Volume,
+    truth: Volume,
+    channels: Sequence[tuple[str, int, int]],
+    mask: Volume | None,
+    shown: Volume | None,
 ) -> list[Subject]:
+    """A subject for each channel and time."""
     start = _start(found, truth)
     for other, what in ((mask, "masks"), (shown, "inputs")):
         if other is not None and other.box.shape[3:] != truth.box.shape[3:]:
             raise _NoFitError(
                 f"the {what} are {_size(other)} pixels, the truth {_size(truth)}; both must have one size"
             )
-    channels = _channels(found, truth, settings.channels)
     compared = {ct for _, _, ct in channels}
     items = []
     for label, cp, ct in channels:
@@ -161,33 +169,31 @@ def _start(found: Volume, truth: Volume) -> tuple[int, int]:
     return start[0], start[1]
 
 
-def _channels(found: Volume, truth: Volume, wanted: Sequence[str] | None) -> list[tuple[str, int, int]]:
-    """Name, predicted channel and true channel of each pair."""
+def _channels(found: Volume, truth: Volume, wanted: Sequence[str] | None, numbered: bool) -> list[tuple[str, int, int]]:
+    """Name, predicted channel and true channel of each pair: as told, by name, or by number where numbers mean something."""
     own, other = _names(found), _names(truth)
     if wanted is not None:
         pairs = [pair.split("=") for pair in wanted]
-        numbers = [(_channel(own, p, "prediction"), _channel(other, t, "truth")) for p, t in pairs]
-        return [(other[ct] or _numbered(ct, other), cp, ct) for cp, ct in numbers]
-    named = {name: number for number, name in own.items()}
-    if all(named_ for named_ in own.values()) and any(other.values()):
+        told = {_channel(own, p, "prediction"): _channel(other, t, "truth") for p, t in pairs}
+    elif all(own.values()) and any(other.values()):
         known = {name: number for number, name in other.items()}
-        gone = [name for name in named if name not in known]
-        if gone:
-            raise _NoFitError(
-                f"the truth has no channel {_listed(gone)}, only {_listed([n or f'c{k}' for k, n in other.items()])}; say which is "
-                "which with --channels PREDICTED=TRUE"
-            )
-        return [(name, number, known[name]) for name, number in named.items()]
-    both = {**other, **own}
-    if len(own) == len(other):
-        return [(other[t] or own[p] or _numbered(t, both), p, t) for p, t in zip(own, other, strict=True)]
-    gone = [f"c{number}" for number in own if number not in other]
-    if not gone:
-        return [(other[n] or own[n] or _numbered(n, both), n, n) for n in own]
-    raise _NoFitError(
-        f"the truth has no channel {_listed(gone)}, only {_listed([n or f'c{k}' for k, n in other.items()])}; say which is which with "
-        "--channels PREDICTED=TRUE"
-    )
+        told = {number: known.get(name, -1) for number, name in own.items()}
+    elif len(own) == len(other) == 1:
+        told = dict(zip(own, other, strict=True))
+    elif all(re.fullmatch(r"c\d+", name) for name in own.values()):  # what training calls channels without a name
+        told = {number: int(name[1:]) for number, name in own.items()}
+    elif numbered or not any(own.values()):
+        told = {number: number for number in own}
+    else:
+        told = dict.fromkeys(own, -1)
+    gone = [own[p] or f"c{p}" for p, t in told.items() if t not in other]
+    if gone:
+        raise _NoFitError(
+            f"the truth has no channel {_listed(gone)}, only {_listed([n or f'c{k}' for k, n in other.items()])}; say which is which "
+            "with --channels PREDICTED=TRUE"
+        )
+    several = len(other) > 1
+    return [(other[t] or own[p] or (f"c{t}" if several else ""), p, t) for p, t in told.items()]
 
 
 def _names(volume: Volume) -> dict[int, str]:
@@ -195,11 +201,6 @@ def _names(volume: Volume) -> dict[int, str]:
     first, there = volume.box.start[1], np.asarray(present(volume).any((0, 2)))
     names = volume.meta.channel_names or ("",) * volume.box.shape[1]
     return {first + k: names[k] for k in range(volume.box.shape[1]) if there[k]}
-
-
-def _numbered(number: int, channels: Mapping[int, str]) -> str:
-    """What a channel without a name is called; nothing if it is the only one."""
-    return f"c{number}" if len(channels) > 1 else ""
 
 
 def _channel(channels: Mapping[int, str], wanted: str, what: str) -> int:
