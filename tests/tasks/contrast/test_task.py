@@ -41,10 +41,11 @@ def task(net=FLAT, **changes):
     [
         (FLAT, (40, 40), {}),
         (FLAT, (40, 40), {"sampling": "nearest", "projection": [12, 5]}),
+        (FLAT, (40, 40), {"loss": "vicreg"}),
         (VALIDLY, (48, 48), {"projection": []}),
         (DEEP, (8, 32, 32), {"specimen": ANISOTROPIC}),
     ],
-    ids=["2D", "2D nearest", "2D valid", "3D"],
+    ids=["2D", "2D nearest", "2D without negatives", "2D valid", "3D"],
 )
 def test_it_learns_to_tell_places_apart(net, space, changes):
     learner = task(net, **changes)

@@ -59,7 +59,11 @@ class ContrastConfig(Config):
         description="widths of the layers between embedding and loss, which are left off afterwards; none: two of h_channels",
     )
     point_density: float = Setting(0.01, gt=0, le=1, description="points that are compared, per voxel of a view")
-    temperature: float = Setting(0.1, gt=0, description="of the loss: the lower, the more the nearest others count")
+    loss: Literal["ntxent", "vicreg"] = Setting(
+        "ntxent",
+        description="ntxent: places are told from each other; vicreg: views of a place are alike, and channels differ",
+    )
+    temperature: float = Setting(0.1, gt=0, description="of ntxent: the lower, the more the nearest others count")
     sampling: Literal["linear", "nearest"] = Setting(
         "linear", description="embedding of a point: linear between voxels, or that of the nearest voxel"
     )

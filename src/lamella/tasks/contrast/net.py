@@ -62,4 +62,8 @@ class ContrastNet(nn.Module):
 
     def project(self, embeddings: Float[Tensor, "n h"]) -> Float[Tensor, "n p"]:
         """Unit vectors to be compared."""
-        return F.normalize(self.projection(embeddings).float(), dim=1)
+        return F.normalize(self.expand(embeddings), dim=1)
+
+    def expand(self, embeddings: Float[Tensor, "n h"]) -> Float[Tensor, "n p"]:
+        """What the projection gives, of any length."""
+        return self.projection(embeddings).float()

@@ -1,9 +1,9 @@
 """The contrast task: learn embeddings from images without labels, by telling places apart.
 
-    total = NT-Xent over all points of the batch (see ``lamella.ops.ntxent``)
+    total = NT-Xent over all points of the batch (see ``lamella.ops.ntxent``), or VICReg (``lamella.ops.vicreg``)
 
-Two views of every crop are drawn. The embeddings of a point in both are to be alike, and unlike those of all other points of the
-batch, in either view and in any sample.
+Two views of every crop are drawn. The embeddings of a point in both are to be alike, and with NT-Xent unlike those of all other
+points of the batch, in either view and in any sample.
 
 The embedding of a point is linear between voxels by default. Points are moved exactly, and fall anywhere between voxels, at other
 places in either view: the nearest voxel's embedding would be up to half a voxel off along each axis, in each view by another
@@ -28,6 +28,7 @@ from lamella.data.augment.arrange import Transpose
 from lamella.data.sample import Sample
 from lamella.ops.ntxent import nt_xent
 from lamella.ops.points import at_points
+from lamella.ops.vicreg import vicreg
 from lamella.tasks.contrast import scores
 from lamella.tasks.contrast.config import ContrastConfig
 from lamella.tasks.contrast.net import ContrastNet
@@ -120,6 +121,8 @@ class ContrastTask(Task):
                 "spread": scores.spread(torch.cat([first, second])),
                 "points": torch.tensor(float(len(first))),
             }
+        if self.config.loss == "vicreg":
+            return {"total": vicreg(self.net.expand(first), self.net.expand(second)), **told}
         return {"total": nt_xent(*projected, self.config.temperature), **told}
 
     def _size(self, batch: Sample) -> tuple[int, ...]:
