@@ -12,16 +12,17 @@ from lamella.blockwise import run as run_blocks
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.recipe.grid.plan import Plan
-from lamella.recipe.grid.work import Stopped, Work
+from lamella.recipe.grid.work import Busy, Stopped, Work
 from lamella.recipe.tune.crew import each, say
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What became of a combination: its number, and what went wrong if something did."""
+    """What became of a combination: its number, what went wrong if something did, and whether another process has it."""
 
     number: int
     failure: str | None = None
+    busy: bool = False
 
 
 def run_grid(plan: Plan, *, index: int | None = None, jobs: int = 1, dask: str | None = None) -> list[Ran]:
@@ -36,19 +37,21 @@ def run_grid(plan: Plan, *, index: int | None = None, jobs: int = 1, dask: str |
     left = [work for work in works if work.state() not in ("done", "running")]
     for work in works:
         if work.state() == "running" and index is not None:
-            raise UserError(f"another process is at work on {work.folder}; wait for it or stop it")
-    found = []
+            raise Busy(f"another process is at work on {work.folder}; wait for it or stop it")
+    found: list[Ran] = []
     for ran in _on_cluster(left, dask) if dask is not None else each(do, left, jobs, plan.path / "log.txt"):
         if ran.failure:
             say(f"combination-{ran.number} failed: {ran.failure}")
-        found.append(ran)
+        found += [] if ran.busy else [ran]
     return found
 
 
 def do(work: Work) -> Ran:
-    """Do one combination."""
+    """Do one combination, unless another process is at work on it."""
     try:
         return Ran(work.combination.number, work())
+    except Busy:
+        return Ran(work.combination.number, busy=True)
     except Stopped:
         raise KeyboardInterrupt from None
 

@@ -44,6 +44,11 @@ from lamella.runs.folder import is_run
 CONTRASTIVE = "contrastive"
 NONE = "none"  # the contrast checkpoint of heads that are on none
 _VALIDATION = "validation.json"
+_LOOK = 10.0  # seconds that the work waits for others who only look how far it is
+
+
+class Busy(UserError):
+    """Another process is at work on the combination."""
 
 
 class Stopped(Exception):
@@ -89,10 +94,10 @@ class Work:
     def __call__(self) -> str | None:
         """Do what is left; what went wrong, if it did, which is noted in ``failed.json`` too.
 
-        Raises Stopped for an interruption, and UserError if another process is at work here.
+        Raises Stopped for an interruption, and Busy if another process is at work here.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with self._alone(_LOOK):
             (self.folder / "failed.json").unlink(missing_ok=True)
             self._note()
             try:
@@ -212,7 +217,7 @@ class Work:
                 if self.is_done():
                     return "done"
                 return "failed" if (self.folder / "failed.json").exists() else "killed"
-        except UserError:
+        except Busy:
             return "running"
 
     def failure(self) -> str:
@@ -221,23 +226,26 @@ class Work:
         return str(json.loads(file.read_text())["error"]).splitlines()[0] if file.exists() else ""
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, wait: float = 0.0) -> Iterator[None]:
+        lock = FileLock(self.folder / ".lock", timeout=wait)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
-            raise UserError(f"another process is at work on {self.folder}; wait for it or stop it") from None
+            raise Busy(f"another process is at work on {self.folder}; wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _note(self) -> None:
         """What the folder is, so that it can be understood, and done again, by itself."""
         segs = {seg.name: {"recipe": seg.values, "reads": seg.reads, "varied": seg.varied} for seg in self.plan.seg}
         own = {"contrastive": self.combination.values, "varied": self.combination.varied, "seg": segs}
-        made = {"number": self.combination.number, **own, "grid": self.plan.contents}
+        note = json.loads(json.dumps({"number": self.combination.number, **own, "grid": self.plan.contents}))
         file = self.folder / "combination.json"
-        if not file.exists() or {k: v for k, v in json.loads(file.read_text()).items() if k != "made"} != json.loads(
-            json.dumps(made)
-        ):
-            write_json(file, {**made, "made": provenance()})
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        if {key: kept.get(key) for key in note} != note:
+            write_json(file, {**note, "made": provenance()})
 
 
 def _asked_of(head: HeadPlace) -> Any:
