@@ -37,6 +37,7 @@ from lamella.tasks.align.specimen.store import write_specimen
 from lamella.tasks.align.task import AlignConfig
 from lamella.tasks.segment.specimen import SpecimenConfig as CellsConfig
 from lamella.tasks.segment.specimen import write_specimen as write_cells
+from lamella.tasks.translate.config import TranslateConfig
 from tests.docs.pages import PAGES, ROOT, Page
 
 SMALLER = [
@@ -70,11 +71,13 @@ TINY_CELLS = [
     "trainer.precision='32'",
 ]
 TINY_CONTRAST = [*TINY_CELLS, "data.crop=64", "data.overhang=0"]
+TINY_DEFECTS = [*TINY_CELLS, "data.crop=32"]
 ADDED = {
     ("demo", "segment"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo", "translate"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
     ("train", "contrast"): TINY_CONTRAST,
+    ("train", "defects"): TINY_DEFECTS,
     ("train", "head"): [*TINY_CELLS[1:], "data.crop=64"],
     ("train", "head_points"): TINY_CELLS[1:],
     ("train", "head_baseline"): [*TINY_CELLS, "data.crop=96", "data.context=8"],
@@ -100,6 +103,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "conventions.md": ["aligned.ome.zarr", "aligned.fields.ome.zarr"],
     "contrast.md": ["cells"],
     "convert.md": ["sections"],
+    "defects.md": ["sections"],
     "frames.md": ["frames"],
     "preprocessing.md": ["frames", "prep.yaml"],
     "grids.md": ["cells", "grid.yaml"],
@@ -368,6 +372,8 @@ def test_examples_of_recipes_are_valid():
     values = yaml.safe_load(text)
     assert len(LabelledData.load(values["data"]).sources) == 4
     assert LabelledData.load({**values["data"], **values["validation"]}).crop == 224
+    (text,) = [fence.text for fence in page("translate.md").fences("yaml")]
+    assert len(TranslateConfig.load(yaml.safe_load(text)["task"]).specimen) == 3
     deep, flat = [yaml.safe_load(fence.text) for fence in page("contrast.md").fences("yaml")]
     assert Recipe.load(deep).data.ndim == 3
     recipe = Recipe.load(flat)
