@@ -24,6 +24,8 @@ class Place:
     "Mip of the source at which it is aligned and written."
     dataset: str | None = None
     "Which data set of the source, if it holds several."
+    masks: str | None = None
+    "Volume of masks on the voxels of the source, 0 normal, 1 near a defect, 2 inside, as lamella defects writes them."
     device: str = "auto"
     "auto (a GPU if there is one), cpu, cuda or cuda:1."
     runs: Path = Path("runs")
@@ -51,6 +53,7 @@ def align(
     ```
     lamella align first sections/ aligned.ome.zarr
     lamella align first:best raw.ome.zarr aligned.ome.zarr --mip 2 --bbox 0:50,0:4096,0:4096
+    lamella align first raw.ome.zarr aligned.ome.zarr --masks masks.ome.zarr
     lamella align first raw.ome.zarr aligned.ome.zarr --chain 20 --decay 100 --dask cluster.yaml
     ```
 
@@ -71,12 +74,19 @@ def align(
     volume = open_volume(source, mip=place.mip, dataset=place.dataset)
     box = parse_box(place.bbox, volume.box) if place.bbox else None
     from lamella.recipe.aligner import load_estimator
+    from lamella.tasks.align.masked import Masked, open_masks
     from lamella.tasks.align.volume import align_volume
+
+    sections = Masked(volume, open_masks(place.masks, volume, place.mip)) if place.masks else volume
 
     estimator, facts = load_estimator(run, settings, mip=place.mip, device=place.device, runs=place.runs)
     facts |= {"mip": place.mip, "dataset": place.dataset}
-    paths = align_volume(volume, out, estimator, settings, box=box, executor=executor, overwrite=overwrite, facts=facts)
+    paths = align_volume(
+        sections, out, estimator, settings, box=box, executor=executor, overwrite=overwrite, facts=facts
+    )
     print(f"aligned volume: {paths.aligned}\nfields: {paths.fields}")
+    if paths.masks is not None:
+        print(f"masks: {paths.masks}")
     where = "" if place.runs == Path("runs") else f" --runs {place.runs}"
     print(
         f"score it with: lamella evaluate alignment {paths.aligned} scores --source {source} --fields {paths.fields} "

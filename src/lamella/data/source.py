@@ -158,7 +158,8 @@ def _open_masks(config: SourceConfig, dataset: str | None, images: AtMip, mip: i
         if contents is None or name not in contents.datasets:
             return None
         path = config.path
-    masks, _ = _at_mip(path, name, mip)
+    stored = AtMip(open_volume(path, dataset=name))  # as they are, if they were made at the mip of the images
+    masks = stored if stored.box == images.box else _at_mip(path, name, mip)[0]
     if masks.volume.dtype.kind not in "ui":
         raise UserError(f"masks {path} hold {masks.volume.dtype}; they must be whole numbers 0, 1 and 2")
     if masks.box != images.box:

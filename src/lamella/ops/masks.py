@@ -53,8 +53,8 @@ def ternary(inside: Map, near_radius: int) -> Map:
     return inside + dilate(inside, near_radius)
 
 
-def warp_mask(mask: Map, field: Float[Tensor, "b 2 h w"]) -> Map:
-    """A ternary mask moved by a field. Each pixel takes the highest value that it touches, so no crack is too thin to stay."""
+def warp_mask(mask: Float[Tensor, "b c hs ws"], field: Float[Tensor, "b 2 h w"]) -> Map:
+    """A ternary mask moved by a field, which may be of another size. Each pixel takes the highest value that it touches, so no crack is too thin to stay."""
     touched = [
         (warp((mask >= value).to(mask.dtype), field, padding="border") > 1e-4).to(mask.dtype) for value in (1, 2)
     ]

@@ -29,7 +29,14 @@ def load_estimator(
     assert isinstance(data, StacksData)
     normalise = data.normaliser.build(mip)
     estimator = Estimator(
-        loaded.task.net, normalise, settings.flip, settings.symmetric, settings.passes, where, settings.halvings
+        loaded.task.net,
+        normalise,
+        settings.flip,
+        settings.symmetric,
+        settings.passes,
+        where,
+        settings.halvings,
+        settings.torn,
     )
     facts = {
         "run": str(loaded.folder.path),

@@ -20,12 +20,22 @@ from torch.nn import functional as F
 
 from lamella.nets.aligner import SiamesePyramid
 from lamella.ops.field import compose, finer, halve, invert, rescale, rotate180, warp
-from lamella.ops.masks import box_mean
+from lamella.ops.masks import box_mean, dilate
 from lamella.ops.normalise import Normaliser
+from lamella.ops.torn import carried_in, narrow, rescale_torn, smooth_apart
 
 Reader = Callable[[int], NDArray[np.float32]]
+INSIDE = 2  # of a mask
 _PREPARING = Lock()
 _PRIOR = 40  # pixels; a narrower one keeps more of what a pass invents, a wider one less of what sections really do
+
+
+@dataclass(frozen=True)
+class Tears:
+    """Where a pair is damaged: ``source(margin)`` (y, x), ``margin`` pixels larger on each side, and ``target``; True inside."""
+
+    source: Callable[[int], NDArray[np.bool_]]
+    target: NDArray[np.bool_]
 
 
 @dataclass
@@ -38,6 +48,9 @@ class Estimator:
     the net looks first at the images halved so many times, where displacements are that much smaller. ``fine_levels`` tells how
     much coarser than the images the fields are: one pixel of a field covers 2^fine_levels pixels of the image, and its vectors are
     in pixels of that size.
+
+    Where the sections' damage is known, what lies inside it is to be given as missing; and the field may jump across damage of up to
+    ``torn`` pixels, since a crack or fold has moved the tissue beside it: there it is not smoothed, but carried in from either side.
     """
 
     net: SiamesePyramid
@@ -47,6 +60,7 @@ class Estimator:
     passes: int = 1
     device: str = "cpu"
     halvings: int = 0
+    torn: int = 48
     _ready: bool = attribute(default=False, repr=False)
 
     @property
@@ -64,14 +78,29 @@ class Estimator:
                 self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 self._ready = True
 
-    def pair(self, source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float32]:
-        """The field (2, y, x) in pixels of the images, on the target's grid, for two whole sections of one shape."""
-        moving = self.normalise(source)
-        coarse = self.coarse(lambda margin: np.pad(moving, margin), self.normalise(target))
-        return rescale(torch.from_numpy(coarse)[None], self.fine_levels, (target.shape[0], target.shape[1]))[0].numpy()
+    def pair(
+        self,
+        source: NDArray[Any],
+        target: NDArray[Any],
+        source_mask: NDArray[Any] | None = None,
+        target_mask: NDArray[Any] | None = None,
+    ) -> NDArray[np.float32]:
+        """The field (2, y, x) in pixels of the images, on the target's grid, for two whole sections of one shape.
+
+        Masks are ternary, of the same shape; without one, a section is taken to be whole.
+        """
+        inside = [np.zeros(source.shape, bool) if m is None else m == INSIDE for m in (source_mask, target_mask)]
+        moving, fixed = (
+            self.normalise(np.where(m, 0, s).astype(s.dtype)) for s, m in zip((source, target), inside, strict=True)
+        )
+        known = source_mask is not None or target_mask is not None
+        tears = Tears(lambda margin: np.pad(inside[0], margin), inside[1]) if known else None
+        coarse = torch.from_numpy(self.coarse(lambda margin: np.pad(moving, margin), fixed, tears))[None]
+        finely = rescale_torn if known else rescale
+        return finely(coarse, self.fine_levels, (target.shape[0], target.shape[1]))[0].numpy()
 
     @torch.inference_mode()
-    def coarse(self, read: Reader, target: NDArray[np.float32]) -> NDArray[np.float32]:
+    def coarse(self, read: Reader, target: NDArray[np.float32], tears: Tears | None = None) -> NDArray[np.float32]:
         """The field on the coarse grid. ``read(margin)`` gives the normalised source, ``margin`` pixels larger on each side.
 
         Where the tile or its target holds no data at all there is nothing to learn, and the field is zero.
@@ -84,8 +113,10 @@ class Estimator:
             return np.zeros((2, *size), np.float32)
         total = self._glance(source, fixed) if self.halvings else self._once(source, fixed)
         for _ in range(self.passes if self.halvings else self.passes - 1):
-            prior = self._smooth(total)
+            prior = self._prior(total, tears, target.shape)
             total = compose(prior, self._once(self._moved(read, prior, target.shape), fixed))
+        if tears is not None:
+            total = carried_in(total, self._torn(self._smooth(total), tears, target.shape))
         return total[0].float().cpu().numpy()
 
     def _glance(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -112,10 +143,33 @@ class Estimator:
         backward = self.net.align(fixed, moving)[self.fine_levels]
         return (field + invert(backward)) / 2
 
+    def _prior(self, field: torch.Tensor, tears: Tears | None, shape: tuple[int, ...]) -> torch.Tensor:
+        """What the next pass begins from: the smoothed field, but not smoothed across what is torn."""
+        smooth = self._smooth(field)
+        torn = None if tears is None else self._torn(smooth, tears, shape)
+        if torn is None or not torn.any():
+            return smooth
+        side = 2 * self._radius + 1
+        return smooth_apart(field, torn, 2 * (side**2 - 1) / 12)  # the variance of the two averages of _smooth
+
+    def _torn(self, field: torch.Tensor, tears: Tears, shape: tuple[int, ...]) -> torch.Tensor:
+        """1 on coarse pixels that lie in narrow damage of the target, or of the source as ``field`` moves it; a pixel is added on each
+        side, where the net has seen some of it."""
+        fine = rescale(field, self.fine_levels, (shape[0], shape[1]))
+        margin = int(np.ceil(float(fine.abs().max()))) + 1
+        seen = torch.from_numpy(narrow(tears.source(margin), self.torn)).to(fine)[None, None]
+        torn = (warp(seen, fine + margin) > 1e-3) | torch.from_numpy(narrow(tears.target, self.torn)).to(fine.device)
+        size = 2**self.fine_levels
+        return dilate(F.max_pool2d(torn.to(fine.dtype), size, ceil_mode=True), 1)
+
     def _smooth(self, field: torch.Tensor) -> torch.Tensor:
         """The field averaged twice over a square of ``_PRIOR`` pixels on each side."""
-        radius = max(1, _PRIOR >> self.fine_levels)
-        return box_mean(box_mean(field, radius), radius)
+        return box_mean(box_mean(field, self._radius), self._radius)
+
+    @property
+    def _radius(self) -> int:
+        """Coarse pixels on each side over which a prior is averaged."""
+        return max(1, _PRIOR >> self.fine_levels)
 
     def _moved(self, read: Reader, field: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """The source warped by a coarse field."""

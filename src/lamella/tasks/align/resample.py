@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lamella.core.box import Box
 from lamella.core.volume import Volume
 from lamella.ops.field import rescale, warp
+from lamella.ops.torn import rescale_torn
 
 _PATCHES, _PATCH = (
     8,
@@ -68,11 +69,17 @@ def finer_box(coarse: Box, levels: int, shape: Sequence[int]) -> Box:
     return full.intersect(Box.of(tuple(shape)))
 
 
-def interpolate(field: NDArray[np.float32], grown: Box, box: Box, levels: int) -> NDArray[np.float32]:
-    """The fine field of ``box`` (fine pixels) from the coarse field of ``grown``, which reaches ``MARGIN`` beyond it."""
+def interpolate(
+    field: NDArray[np.float32], grown: Box, box: Box, levels: int, *, torn: bool = False
+) -> NDArray[np.float32]:
+    """The fine field of ``box`` (fine pixels) from the coarse field of ``grown``, which reaches ``MARGIN`` beyond it.
+
+    A ``torn`` field is not interpolated across its jumps.
+    """
     step = 2**levels
     size = (grown.shape[0] * step, grown.shape[1] * step)
-    fine = rescale(torch.from_numpy(field)[None], levels, size)[0].numpy()
+    finely = rescale_torn if torn else rescale
+    fine = finely(torch.from_numpy(field)[None], levels, size)[0].numpy()
     origin = tuple(a * step for a in grown.start)
     return fine[:, *box.slices(origin)]
 

@@ -38,12 +38,14 @@ class FieldStack:
     """A volume of fields (c, z, y, x), (dy, dx) in its own pixels, which may be 2^levels times as large as the images'.
 
     Coarse pixel n from the volume's corner covers the image's pixels from ``origin + n * 2^levels`` on, where ``origin`` (y, x)
-    is the corner of the aligned volume. A field of the images' own mip has their coordinates.
+    is the corner of the aligned volume. A field of the images' own mip has their coordinates. Where masks were known the field may
+    be ``torn``.
     """
 
     volume: Volume
     levels: int
     origin: tuple[int, int]
+    torn: bool = False
 
     @classmethod
     def of(cls, volume: Volume, aligned: Volume) -> FieldStack:
@@ -51,7 +53,7 @@ class FieldStack:
         ratio = volume.meta.voxel_size[-1] / aligned.meta.voxel_size[-1]
         levels = round(float(np.log2(ratio)))
         start = aligned.box.start
-        stack = cls(volume, levels, (start[1], start[2]))
+        stack = cls(volume, levels, (start[1], start[2]), bool(volume.meta.provenance.get("masks")))
         if levels < 0 or not np.isclose(ratio, 2**levels) or not stack._covers(aligned.box):
             raise UserError(
                 f"fields {volume.path} have box {volume.box} and voxels {ratio:g} times those of {aligned.path}; they need two "
@@ -67,7 +69,7 @@ class FieldStack:
         whole = Box.of(self.volume.box.shape[2:])
         grown = fine.scale((2**self.levels,) * 2).grow(MARGIN).intersect(whole)
         coarse = self._read(z, grown.shift(self.volume.box.start[2:])).astype(np.float32)
-        return interpolate(coarse, grown, fine, self.levels).astype(np.float64)
+        return interpolate(coarse, grown, fine, self.levels, torn=self.torn).astype(np.float64)
 
     def _read(self, z: int, box: Box) -> NDArray[Any]:
         c = self.volume.box.start[0]

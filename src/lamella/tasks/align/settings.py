@@ -26,6 +26,11 @@ class AlignSettings(Config):
     )
     fill: int = Field(3, ge=1, description="earlier sections that stand in where the neighbour has no data")
     memory: int = Field(3, ge=0, description="earlier sections whose mean shift a section is expected to continue")
+    torn: int = Field(
+        48,
+        ge=0,
+        description="width in pixels up to which damage that masks tell of has torn tissue, so that fields jump there",
+    )
     chain: int | None = Field(
         None, ge=1, description="sections in a row before a new chain begins; chains run side by side; all if not given"
     )

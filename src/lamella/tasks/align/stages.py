@@ -25,7 +25,7 @@ from lamella.core.box import Box
 from lamella.core.volume import Volume
 from lamella.ops.field import warp
 from lamella.ops.normalise import Normaliser
-from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.estimate import INSIDE, Estimator, Tears
 from lamella.tasks.align.resample import MARGIN, finer_box, interpolate, read_filled, read_plane, resample, sampled
 from lamella.tasks.align.tiles import Tiling
 
@@ -79,6 +79,14 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Masks:
+    """Masks of the sections as they are, and as they were aligned; 2 is inside a defect."""
+
+    source: Volume
+    aligned: Volume
+
+
+@dataclass(frozen=True)
 class Looked:
     """What a tile's field is estimated from: raw voxels with the normaliser's context around them, and where they were read."""
 
@@ -89,7 +97,10 @@ class Looked:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Writes the field of one tile of one section; blocks are one number each: item of ``items`` times tiles, plus tile."""
+    """Writes the field of one tile of one section; blocks are one number each: item of ``items`` times tiles, plus tile.
+
+    Where there are ``masks``, ``source`` and ``aligned`` are 0 inside defects.
+    """
 
     source: Volume
     aligned: Volume
@@ -100,6 +111,7 @@ class Estimate:
     items: tuple[tuple[Chain, int], ...]
     fill: int
     memory: int
+    masks: Masks | None = None
     _normalisers: dict[int, Normaliser] = field(default_factory=dict, repr=False, compare=False)
 
     def identity(self) -> Mapping[str, Any]:
@@ -114,7 +126,7 @@ class Estimate:
         return Looked(read_plane(self.source, z, self._moved(tile, prior).grow(self._context)), target, prior)
 
     def compute(self, block: Block, data: Looked) -> Field:
-        _, z, tile = self._place(block)
+        chain, z, tile = self._place(block)
         context, plane = self._context, self._moved(tile, data.prior)
 
         def read(margin: int) -> NDArray[np.float32]:
@@ -122,12 +134,19 @@ class Estimate:
             return _trimmed(self._normaliser(z)(raw), context)
 
         target = _trimmed(self._normaliser(z - 1)(data.target), context)
-        return self.estimator.coarse(read, target) + data.prior[:, None, None]
+        tears = None if self.masks is None else self._tears(self.masks, chain, z, plane, tile, target)
+        return self.estimator.coarse(read, target, tears) + data.prior[:, None, None]
 
     def write(self, block: Block, result: Field) -> None:
         n = block.write.start[0]
         box = Box((n, 0, 0, 0), (n + 1, 2, *result.shape[1:]))
         self.scratch.write(box, result[None])
+
+    def _tears(self, masks: Masks, chain: Chain, z: int, plane: Box, tile: Box, target: NDArray[np.float32]) -> Tears:
+        """Where the pair is damaged; not where the target's damage was filled from earlier sections."""
+        before = masks.source if z - 1 == chain.start else masks.aligned
+        holes = (read_plane(before, z - 1, self._pixels(tile)) == INSIDE) & (target == 0)
+        return Tears(lambda margin: read_plane(masks.source, z, plane.grow(margin)) == INSIDE, holes)
 
     def _place(self, block: Block) -> tuple[Chain, int, Box]:
         item, tile = divmod(block.write.start[0], len(self.plane.tiling))
@@ -178,6 +197,7 @@ class Render:
     scratch: Volume
     plane: Plane
     items: tuple[tuple[Chain, int], ...]
+    torn: bool = False
 
     def identity(self) -> Mapping[str, Any]:
         return {"items": [[c.start, z] for c, z in self.items]}
@@ -189,7 +209,8 @@ class Render:
     def compute(self, block: Block, data: tuple[Box, Field]) -> tuple[Field, NDArray[Any]]:
         grown, coarse = data
         box = _coarse(block)
-        image = look_up(self.plane, self.source, self.items[block.write.start[0]][1], box, grown, coarse)
+        z = self.items[block.write.start[0]][1]
+        image = look_up(self.plane, self.source, z, box, (grown, coarse), torn=self.torn)
         return coarse[:, *box.slices(grown.start)], image
 
     def write(self, block: Block, result: tuple[Field, NDArray[Any]]) -> None:
@@ -220,6 +241,7 @@ class Stitch:
     items: tuple[tuple[Chain, int], ...]
     first: int
     decay: int | None
+    torn: bool = False
 
     def identity(self) -> Mapping[str, Any]:
         return {"items": [[c.start, z] for c, z in self.items], "decay": self.decay, "images": self.aligned is not None}
@@ -233,7 +255,8 @@ class Stitch:
         grown, coarse = data
         box = _coarse(block)
         z = self.items[block.write.start[0]][1]
-        image = look_up(self.plane, self.source, z, box, grown, coarse) if self.aligned is not None else None
+        seen = (grown, coarse)
+        image = None if self.aligned is None else look_up(self.plane, self.source, z, box, seen, torn=self.torn)
         return coarse[:, *box.slices(grown.start)], image
 
     def write(self, block: Block, result: tuple[Field, NDArray[Any] | None]) -> None:
@@ -279,10 +302,11 @@ class Copy:
         write_image(self.plane, self.aligned, self.z, box, result)
 
 
-def look_up(plane: Plane, source: Volume, z: int, box: Box, grown: Box, field: Field) -> NDArray[Any]:
-    """The pixels of a coarse ``box`` of section ``z``, through the coarse field of ``grown``."""
+def look_up(plane: Plane, source: Volume, z: int, box: Box, seen: tuple[Box, Field], *, torn: bool) -> NDArray[Any]:
+    """The pixels of a coarse ``box`` of section ``z``, through the coarse field of a larger one; ``seen`` are that box and its field."""
     fine = plane.fine(box)
-    dense = interpolate(field, grown, fine, plane.levels)
+    grown, field = seen
+    dense = interpolate(field, grown, fine, plane.levels, torn=torn)
     return resample(source, z, fine.shift(plane.box.start), dense)
 
 

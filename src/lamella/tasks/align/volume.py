@@ -29,6 +29,7 @@ from lamella.core.volume import Volume
 from lamella.io import open_volume
 from lamella.io.place import Place
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.masked import Masked
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.walk import Outputs, Walk
 
@@ -37,9 +38,18 @@ _ENDINGS = (".ome.zarr", ".zarr", ".n5", ".h5", ".hdf5", ".tif", ".tiff")
 
 def fields_path(out: str) -> str:
     """Where the fields of an aligned volume lie: beside it, ``NAME.fields.ome.zarr``."""
+    return _beside(out, "fields")
+
+
+def masks_path(out: str) -> str:
+    """Where the masks of an aligned volume lie, if it was aligned with masks: ``NAME.masks.ome.zarr``."""
+    return _beside(out, "masks")
+
+
+def _beside(out: str, what: str) -> str:
     url = Place.parse(out).url
     ending = next((e for e in _ENDINGS if url.lower().endswith(e)), "")
-    return f"{url[: len(url) - len(ending)]}.fields.ome.zarr"
+    return f"{url[: len(url) - len(ending)]}.{what}.ome.zarr"
 
 
 def align_volume(
@@ -55,11 +65,13 @@ def align_volume(
 ) -> Outputs:
     """Align ``source`` (axes z y x) inside ``box`` and write the aligned volume to ``out`` and its fields beside it.
 
-    ``facts`` (run, checkpoint, recipe, mip, data set) are stored in both. Raises UserError for a source that is no stack of
+    If the source is ``Masked``, what is inside defects is not matched, fields may jump there, and the aligned masks are written beside.
+    ``facts`` (run, checkpoint, recipe, mip, data set) are stored in all. Raises UserError for a source that is no stack of
     sections, a box outside it, fewer than two sections, a folder of section files as output, or outputs that exist.
     """
-    box, facts = _checked(source, source.box if box is None else box), facts or {}
+    box, facts = _checked(source, source.box if box is None else box), dict(facts or {})
     _check_output(source, out)
+    masks = source.masks if isinstance(source, Masked) else None
     plan = {
         "source": source.path,
         "of_source": {key: facts[key] for key in ("mip", "dataset") if key in facts},
@@ -68,10 +80,12 @@ def align_volume(
         "config": config.to_dict(),
         "checkpoint": _digest(estimator),
         "normaliser": repr(estimator.normalise),
+        **({} if masks is None else {"masks": masks.path}),
     }
-    work = _begin(out, plan, overwrite)
-    paths = Outputs(out, fields_path(out), _scratch(out, work))
+    work = _begin(out, plan, overwrite, [fields_path(out)] + ([] if masks is None else [masks_path(out)]))
+    paths = Outputs(out, fields_path(out), _scratch(out, work), None if masks is None else masks_path(out))
     walk = Walk(source, box, estimator, config, paths)
+    facts |= {} if masks is None else {"masks": masks.path}
     if not work.created:
         with work.creating():
             walk.create(provenance(source=source.path, box=str(box), config=config.to_dict(), **facts))
@@ -82,13 +96,15 @@ def align_volume(
     return paths
 
 
-def _begin(out: str, plan: dict[str, Any], overwrite: bool) -> Unfinished:
-    place, fields = Place.parse(out), fields_path(out)
+def _begin(out: str, plan: dict[str, Any], overwrite: bool, others: list[str]) -> Unfinished:
+    place = Place.parse(out)
     aligned = str(place.local) if place.local else out
     exists = _exists(aligned)
-    if not exists and _exists(fields) and not overwrite and not folder_beside(aligned).exists():
+    there = next((path for path in others if _exists(path)), None)
+    if not exists and there and not overwrite and not folder_beside(aligned).exists():
+        what = "fields" if there == others[0] else "masks"
         raise UserError(
-            f"fields {fields} exist already, where those of {out} would go; choose another name, or replace them with --overwrite"
+            f"{what} {there} exist already, where those of {out} would go; choose another name, or replace them with --overwrite"
         )
     return Unfinished.begin(aligned, plan, exists=exists, overwrite=overwrite)
 

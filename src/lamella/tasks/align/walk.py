@@ -16,9 +16,10 @@ from lamella.core.progress import Meter, progress
 from lamella.core.volume import Meta, Volume
 from lamella.io import create_volume, open_volume
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.masked import Blanked, CarryMasks, Masked
 from lamella.tasks.align.resample import read_plane
 from lamella.tasks.align.settings import AlignSettings
-from lamella.tasks.align.stages import Chain, Copy, Estimate, Plane, Render, Stitch, Stored
+from lamella.tasks.align.stages import Chain, Copy, Estimate, Masks, Plane, Render, Stitch, Stored
 from lamella.tasks.align.tiles import Tiling
 
 _CHUNK = 256  # side of the fields' chunks, in their own pixels
@@ -28,11 +29,12 @@ Items = tuple[tuple[Chain, int], ...]
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the aligned volume and its fields are, and a folder or address for what is needed meanwhile."""
+    """Where the aligned volume, its fields and, if there are any, its masks are, and a folder or address for what is needed meanwhile."""
 
     aligned: str
     fields: str
     scratch: str
+    masks: str | None = None
 
 
 class Walk:
@@ -40,6 +42,7 @@ class Walk:
 
     def __init__(self, source: Volume, box: Box, estimator: Estimator, config: AlignSettings, paths: Outputs) -> None:
         self.source, self.box, self.estimator, self.config, self.paths = source, box, estimator, config, paths
+        self.masks = source.masks if isinstance(source, Masked) else None
         levels = estimator.fine_levels
         shape = Box.of(box.shape[1:]).scale((2**levels, 2**levels)).shape
         tiling = Tiling((shape[0], shape[1]), -(-config.tile // 2**levels), -(-config.overlap // 2**levels))
@@ -53,6 +56,10 @@ class Walk:
         if self._stitched:
             self._create_image(self._chains_path, {})
             self._create_fields(self._chain_fields_path, {})
+        if self.paths.masks is not None:
+            self._create_image(self.paths.masks, facts, "uint8")
+            if self._stitched:
+                self._create_image(self._chain_masks_path, {}, "uint8")
         tiling = self.plane.tiling
         shape = (min(tiling.largest, n) for n in tiling.shape)
         box = Box.of((len(self.chains) * len(tiling), 2, *shape))
@@ -77,8 +84,10 @@ class Walk:
                 chain_fields = Stored(open_volume(self._chain_fields_path, writable=True))
             first = self.box.start[0]
             stages.run(Copy(self.source, aligned, fields, self.plane, first), self._blocks(1), "first", first)
+            self._carry(((self.chains[0], first),), self.paths.masks, fields, stages, f"masks-{first}")
+            chain_masks = self._chain_masks_path if self._stitched else self.paths.masks
             for items in self._rounds():
-                self._align(items, chain_aligned, chain_fields, stages)
+                self._align(items, chain_aligned, chain_fields, stages, chain_masks)
             if self._stitched:
                 self._stitch(aligned, chain_fields, fields, stages)
 
@@ -88,7 +97,8 @@ class Walk:
         tiles, blocks = len(self.plane.tiling), len(self._blocks(1))
         sections = self.box.shape[0] - 1
         stitching = (len(self.chains) + sections) * blocks if self._stitched else 0
-        return blocks + sections * (tiles + blocks) + stitching
+        carrying = (1 + sections * (2 if self._stitched else 1)) * blocks if self.masks is not None else 0
+        return blocks + sections * (tiles + blocks) + stitching + carrying
 
     def _find_chains(self) -> list[Chain]:
         """Chains of the length asked for; they begin earlier where the section is lost, as nothing can be aligned to that."""
@@ -111,12 +121,15 @@ class Walk:
         for n in range(1, longest + 1):
             yield tuple((c, c.start + n) for c in self.chains if c.start + n <= c.stop)
 
-    def _align(self, items: Items, aligned: Volume, fields: Stored, stages: _Stages) -> None:
+    def _align(self, items: Items, aligned: Volume, fields: Stored, stages: _Stages, masks_path: str | None) -> None:
         z = items[0][1]
         scratch = open_volume(self._tiles_path, writable=True)
+        masks = None
+        if self.masks is not None and masks_path is not None:
+            masks = Masks(self.masks, open_volume(masks_path))
         estimate = Estimate(
-            self.source,
-            aligned,
+            self.source if masks is None else Blanked(self.source, masks.source),
+            aligned if masks is None else Blanked(aligned, masks.aligned),
             fields,
             scratch,
             self.estimator,
@@ -124,20 +137,31 @@ class Walk:
             items,
             self.config.fill,
             self.config.memory,
+            masks,
         )
         stages.run(estimate, cover(Box.of((len(items) * len(self.plane.tiling),)), 1), f"estimate-{z}", z)
-        render = Render(self.source, aligned, fields, scratch, self.plane, items)
+        render = Render(self.source, aligned, fields, scratch, self.plane, items, masks is not None)
         stages.run(render, self._blocks(len(items)), f"render-{z}", z)
+        self._carry(items, masks_path, fields, stages, f"masks-{z}")
+
+    def _carry(self, items: Items, path: str | None, fields: Stored, stages: _Stages, name: str) -> None:
+        """The masks of sections, as their fields move them."""
+        if self.masks is not None and path is not None:
+            job = CarryMasks(self.masks, open_volume(path, writable=True), fields, self.plane, items)
+            stages.run(job, self._blocks(len(items)), name, items[0][1])
 
     def _stitch(self, aligned: Volume, chain_fields: Stored, fields: Stored, stages: _Stages) -> None:
         """Anchors one after the other (each needs the one before), then all sections at once."""
-        first, decay = self.box.start[0], self.config.decay
+        first, decay, torn = self.box.start[0], self.config.decay, self.masks is not None
         for chain in self.chains:
-            job = Stitch(self.source, None, chain_fields, fields, self.plane, ((chain, chain.stop),), first, decay)
+            job = Stitch(
+                self.source, None, chain_fields, fields, self.plane, ((chain, chain.stop),), first, decay, torn
+            )
             stages.run(job, self._blocks(1), f"anchor-{chain.stop}", chain.stop)
         items = tuple((c, z) for c in self.chains for z in range(c.start + 1, c.stop + 1))
-        job = Stitch(self.source, aligned, chain_fields, fields, self.plane, items, first, decay)
+        job = Stitch(self.source, aligned, chain_fields, fields, self.plane, items, first, decay, torn)
         stages.run(job, self._blocks(len(items)), "stitch", None)
+        self._carry(items, self.paths.masks, fields, stages, "masks")
 
     def _blocks(self, num_items: int) -> Cover:
         """Blocks (item, y, x) of sections, on the fields' grid; each is one chunk or more."""
@@ -145,10 +169,12 @@ class Walk:
         size = max(side, self.plane.tiling.core // side * side)
         return cover(Box.of((num_items, *self.plane.tiling.shape)), (1, size, size), align=(1, side, side))
 
-    def _create_image(self, path: str, facts: dict[str, Any]) -> None:
+    def _create_image(self, path: str, facts: dict[str, Any], dtype: str | None = None) -> None:
         side = self._side * self.plane.step
         meta = replace(self.source.meta, provenance=facts)
-        create_volume(path, box=self.box, dtype=self.source.dtype, meta=meta, chunk=(1, side, side), overwrite=True)
+        create_volume(
+            path, box=self.box, dtype=dtype or self.source.dtype, meta=meta, chunk=(1, side, side), overwrite=True
+        )
 
     def _create_fields(self, path: str, facts: dict[str, Any]) -> None:
         meta, step = self.source.meta, self.plane.step
@@ -185,6 +211,10 @@ class Walk:
     @property
     def _chain_fields_path(self) -> str:
         return f"{self.paths.scratch}/chains.fields.zarr"
+
+    @property
+    def _chain_masks_path(self) -> str:
+        return f"{self.paths.scratch}/chains.masks.zarr"
 
     @property
     def _chains_path(self) -> str:
