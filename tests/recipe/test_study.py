@@ -118,9 +118,9 @@ def test_scores_are_those_of_the_truth_itself(finished: tuple[Path, StudyConfig,
         inside = scorer.images[0][1][0][1][None] > 0
         return np.stack([~inside, inside]).astype(np.float32)
 
-    assert scorer.figures(truth, [0.5]) == [1.0]
+    assert scorer.figures(truth, config.ways) == [1.0, 1.0]
     empty = lambda image: np.stack([truth(image)[0] * 0 + 1, truth(image)[1] * 0])  # noqa: E731
-    assert scorer.figures(empty, [0.5]) == [0.0]
+    assert scorer.figures(empty, config.ways) == [0.0, 0.0]
 
 
 def test_a_head_reads_smoothed_intensities_beside_the_embedding(finished: tuple[Path, StudyConfig, Study]) -> None:
@@ -148,12 +148,29 @@ def test_sets_that_share_voxels_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_ways_of_making_objects_are_chosen_from(finished: tuple[Path, StudyConfig, Study], tmp_path: Path) -> None:
+    values = finished[1].to_dict()
+    nothing = {**values["objects"], "min_size": 4000}  # drops every cell
+    several = StudyConfig.load(
+        {**values, "objects": [nothing, values["objects"]], "methods": ["pixels"], "points": [20]}
+    )
+    found = Results.of(done(several, tmp_path / "out")).table()
+    assert {row["objects"] for row in found} == {1}
+    alone = {
+        row["seed"]: row["test"]
+        for row in Results.of(finished[2]).table()
+        if (row["method"], row["points"]) == ("pixels", 20)
+    }
+    assert {row["seed"]: row["test"] for row in found} == alone
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"thresholds": [1.5]}, "outside"),
         ({"points": [50, 10]}, "rise"),
         ({"colour": 3}, "unknown key 'colour'"),
+        ({"objects": {"kind": "watershed", "min_sise": 3}}, "min_sise"),
         ({"contrast": {"recipe": "contrast", "set": {"task.temprature": 1}}}, "temprature"),
         ({"contrast": {"recipe": "contrast", "set": {"data.sources": []}}}, "which the study does"),
         ({"scratch": {"recipe": "contrast"}}, "of the task 'contrast'"),

@@ -69,7 +69,7 @@ class ContrastDemo(SegmentDemo):
                 "points": [POINTS],
                 "seeds": 1,
                 "classes": {"kind": "boundary"},
-                "objects": {"kind": "components", "dilation": 1},
+                "objects": [{"kind": "watershed"}, {"kind": "watershed", "boundaries": "soft"}],
                 "contrast": {"recipe": "contrast", "set": {**shared, **crops, "task.net": net, "trainer.steps": steps}},
                 "scratch": {
                     "recipe": "head_baseline",
@@ -135,8 +135,9 @@ def show(results: Results) -> list[Strip]:
         learner = learner_of(row["method"], config, 0, images, study.nets)
         looks = learner.looks(read_points(study.points(0)), row["points"])
         look = next(each for each in looks if each.name == row["look"])
+        way = next(w for w in config.ways if (w.number, w.threshold) == (row["objects"], row["threshold"]))
         for image, samples in scorer.images:
-            found[image.name][row["method"]] = scorer.objects(look.maps(image), row["threshold"], samples[0][0])
+            found[image.name][row["method"]] = scorer.objects(look.maps(image), way, samples[0][0])
     return [_strip(image, samples[0][1], embedded, found[image.name]) for image, samples in scorer.images]
 
 

@@ -23,16 +23,19 @@ scratch: {recipe: head_baseline, set: {trainer.steps: 300}}
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from lamella.core.config import Config, override, read_yaml
 from lamella.data.image_source import ImageSource
 from lamella.data.labelled_source import LabelledSource
 from lamella.ops.classes import ClassesConfig, Foreground
 from lamella.ops.instances import Components, DistanceWatershed, Membranes
+from lamella.ops.instances import Method as Instances
 from lamella.tasks.head.forest import ForestConfig
 
 Method = Literal["embedding", "scratch", "pixels", "forest"]
@@ -48,11 +51,24 @@ class Trained(Config):
     set: dict[str, Any] = Field({}, description="keys of the recipe to values")
 
 
+@dataclass(frozen=True)
+class Way:
+    """The ``number``-th way of making objects, at a threshold."""
+
+    number: int
+    method: Components | DistanceWatershed | Membranes
+    threshold: float
+
+    def build(self) -> Instances:
+        """What makes them."""
+        return self.method.model_copy(update={"threshold": self.threshold}).build()
+
+
 class HeadSettings(Config):
     """The head on embeddings and on pixels; its widths are those of ``scratch`` too."""
 
     hidden: tuple[int, ...] = Field((32,), description="widths of its hidden layers")
-    decay: float = Field(1e-2, ge=0, description="weight of the squared weights in its loss")
+    decay: float = Field(0.1, ge=0, description="weight of the squared weights in its loss")
     steps: tuple[int, ...] = Field((5, 15, 60), min_length=1, description="steps of L-BFGS after which it is looked at")
     smoothed: tuple[float, ...] = Field(
         (),
@@ -85,7 +101,11 @@ class StudyConfig(Config):
     )
     ndim: Literal[2, 3] = Field(2, description="2: sections, 3: volumes")
     classes: ClassesConfig = Field(Foreground(), description="what points are points of, and what is predicted")
-    objects: Objects = Field(DistanceWatershed(), description="how objects are made of class probabilities")
+    objects: tuple[Objects, ...] = Field(
+        (DistanceWatershed(),),
+        min_length=1,
+        description="how objects are made of classes: one way, or several to choose from",
+    )
     thresholds: tuple[float, ...] = Field(
         (0.3, 0.5, 0.7), min_length=1, description="thresholds of ``objects`` to choose from"
     )
@@ -103,6 +123,16 @@ class StudyConfig(Config):
     looks: int = Field(4, ge=1, description="how often, evenly spaced, a training end to end is looked at")
     head: HeadSettings = HeadSettings()
     forest: ForestConfig = ForestConfig()
+
+    @field_validator("objects", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
+
+    @field_serializer("objects")
+    def _as_written(self, value: tuple[Objects, ...]) -> Any:
+        found = [method.to_dict() for method in value]
+        return found[0] if len(found) == 1 else found
 
     @field_validator("points")
     @classmethod
@@ -132,6 +162,11 @@ class StudyConfig(Config):
                 f"{self.points[0]} points cannot show the {len(self.classes.names)} classes; give at least as many"
             )
         return self
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """All ways of making objects that are tried on the validation images."""
+        return tuple(Way(k, method, t) for k, method in enumerate(self.objects) for t in self.thresholds)
 
     @property
     def is_better_larger(self) -> bool:

@@ -160,6 +160,7 @@ class Heads:
 
     def looks(self, points: PointTable, number: int) -> Iterator[Look]:
         chosen = points.first(number)
+        assert self.features.prepared >= 0  # a contrast run is trained here, where its seconds are not counted twice
         vectors, standard = self._at(points, chosen)
         settings, num_classes = self.config.head, len(self.config.classes.names)
         for steps in settings.steps:

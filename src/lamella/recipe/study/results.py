@@ -58,7 +58,17 @@ class Results:
 
     def table(self) -> list[Row]:
         """A row for each cell."""
-        kept = ("method", "points", "seed", "test", "validation", "look", "threshold")
+        several = len(self.study.config.objects) > 1
+        kept = (
+            "method",
+            "points",
+            "seed",
+            "test",
+            "validation",
+            "look",
+            *(("objects",) if several else ()),
+            "threshold",
+        )
         return [{"figure": row["figure"], **{key: row[key] for key in kept}} for row in self.rows]
 
     def summary(self) -> list[Row]:

@@ -30,7 +30,7 @@ from lamella.core.files import write_json
 from lamella.core.progress import progress
 from lamella.core.provenance import provenance
 from lamella.data.points_table import read_points, write_points
-from lamella.recipe.study.config import StudyConfig
+from lamella.recipe.study.config import StudyConfig, Way
 from lamella.recipe.study.images import Sets, points_of
 from lamella.recipe.study.methods import Look, learner_of
 from lamella.recipe.study.recipes import check_recipes, normaliser_of
@@ -105,9 +105,9 @@ class Work:
         for cell in left:
             looks = [_looked(look, validation, config) for look in learner.looks(table, cell.number)]
             best = _best(looks, config)
-            (score,) = test.figures(best.look.maps, [best.threshold])
+            (score,) = test.figures(best.look.maps, [best.way])
             row = {"method": self.method, "seed": self.seed, "points": cell.number, "figure": config.figure}
-            chosen = {"look": best.look.name, "threshold": best.threshold, "validation": best.score, "test": score}
+            chosen = {"look": best.look.name, **best.told(), "validation": best.score, "test": score}
             times = {"prepared": learner.prepared, "looks": [looked.record() for looked in looks]}
             write_json(cell.path, {**row, **chosen, **times})
             say(f"{self.method}, seed {self.seed}, {cell.number} points: {config.figure} {score:.3f}")
@@ -116,25 +116,28 @@ class Work:
 
 @dataclass(frozen=True)
 class _Looked:
-    """A look with the threshold that is best on the validation images."""
+    """A look with the way of making objects that is best on the validation images."""
 
     look: Look
-    threshold: float
+    way: Way
     score: float
+
+    def told(self) -> dict[str, Any]:
+        return {"objects": self.way.number, "threshold": self.way.threshold}
 
     def record(self) -> dict[str, Any]:
         return {
             "look": self.look.name,
             "seconds": self.look.seconds,
-            "threshold": self.threshold,
+            **self.told(),
             "validation": self.score,
         }
 
 
 def _looked(look: Look, validation: Scorer, config: StudyConfig) -> _Looked:
-    scores = validation.figures(look.maps, config.thresholds)
-    threshold, score = min(zip(config.thresholds, scores, strict=True), key=lambda pair: _cost(pair[1], config))
-    return _Looked(look, threshold, score)
+    scores = validation.figures(look.maps, config.ways)
+    way, score = min(zip(config.ways, scores, strict=True), key=lambda pair: _cost(pair[1], config))
+    return _Looked(look, way, score)
 
 
 def _best(looks: list[_Looked], config: StudyConfig) -> _Looked:

@@ -15,7 +15,7 @@ from lamella.ops.classes import Values
 from lamella.ops.matching import Overlaps
 from lamella.ops.matching_partition import partition_figures
 from lamella.ops.matching_scores import ObjectScores, compare
-from lamella.recipe.study.config import StudyConfig
+from lamella.recipe.study.config import StudyConfig, Way
 from lamella.recipe.validate.samples import Sample, samples_of
 
 Maps = NDArray[np.float32]
@@ -28,14 +28,14 @@ class Scorer:
         self.config = config
         self.images = [(image, [(s, s.truth()) for s in samples_of(image, config.ndim)]) for image in images]
 
-    def figures(self, maps: Callable[[LabelledImage], Maps], thresholds: Sequence[float]) -> list[float]:
-        """The figure at each threshold; NaN where nothing can be compared."""
-        found: list[list[Any]] = [[] for _ in thresholds]
+    def figures(self, maps: Callable[[LabelledImage], Maps], ways: Sequence[Way]) -> list[float]:
+        """The figure of each way of making objects; NaN where nothing can be compared."""
+        found: list[list[Any]] = [[] for _ in ways]
         for image, samples in self.images:
             whole = maps(image)
             for sample, truth in samples:
-                for k, threshold in enumerate(thresholds):
-                    found[k].append(self._compared(truth, self.objects(whole, threshold, sample)))
+                for k, way in enumerate(ways):
+                    found[k].append(self._compared(truth, self.objects(whole, way, sample)))
         return [self._figure(each) for each in found]
 
     def _named(self, maps: Maps) -> dict[str, Maps]:
@@ -48,10 +48,9 @@ class Scorer:
             return {"objects": maps[names.index("object")] + boundary, "boundaries": boundary}
         return {"objects": maps[1], "boundaries": 1 - maps[1]}
 
-    def objects(self, maps: Maps, threshold: float, sample: Sample) -> NDArray[np.int32]:
+    def objects(self, maps: Maps, way: Way, sample: Sample) -> NDArray[np.int32]:
         """The objects of a sample, of the maps (classes, z, y, x) of its image."""
-        method = self.config.objects.model_copy(update={"threshold": threshold}).build()
-        return method(self._named(sample.cut(maps)), sample.voxel_size)
+        return way.build()(self._named(sample.cut(maps)), sample.voxel_size)
 
     def _compared(self, truth: NDArray[np.int64], labels: NDArray[np.int32]) -> Any:
         overlaps = Overlaps.of(truth, labels)
