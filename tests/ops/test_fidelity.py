@@ -135,3 +135,20 @@ def test_gradients_are_finite_where_images_are_flat():
     for measure in (fidelity.ssim, fidelity.pearson, fidelity.dice):
         (gradient,) = torch.autograd.grad(measure(prediction, target, ones(target)).sum(), prediction)
         assert np.isfinite(gradient.numpy()).all()
+
+
+def test_mixed_precision_leaves_the_moments_alone():
+    _, target = pair((48, 48))
+    prediction = 0.98 * target + 0.01
+    plain = [measure(prediction, target, ones(target)) for measure in (fidelity.ssim, fidelity.pearson)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = [measure(prediction, target, ones(target)) for measure in (fidelity.ssim, fidelity.pearson)]
+    torch.testing.assert_close(mixed, plain, rtol=0, atol=1e-5)
+
+
+def test_images_far_from_zero_have_no_variance_below_zero():
+    flat = torch.full((1, 1, 24, 24), 1234.5)
+    noisy = flat + 1e-3 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(0))
+    for window in ("gaussian", "uniform"):
+        found = fidelity.ssim(noisy, flat, ones(flat), window=window)
+        assert 0.9 < found.item() <= 1.0001

@@ -155,11 +155,14 @@ def _known(prediction: Maps, target: Maps, weight: Weight) -> Maps:
 def _similarity(a: Maps, b: Maps, window: Window, sizes: tuple[int, ...], span: float) -> tuple[Windows, Windows]:
     """SSIM at every place that a window fits into, and its part of contrast and structure."""
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
-    moments = torch.cat([a, b, a * a, b * b, a * b])
-    ma, mb, aa, bb, ab = _smooth(moments, window, sizes).chunk(5)
+    around = b.mean(tuple(range(2, b.ndim)), keepdim=True)  # moments about a value near all others lose no digits
+    a, b = a - around, b - around
+    ma, mb, aa, bb, ab = _smooth(torch.cat([a, b, a * a, b * b, a * b]), window, sizes).chunk(5)
     voxels = prod(sizes)
     sample = voxels / (voxels - 1) if window == "uniform" else 1.0
-    va, vb, vab = (sample * (x - y) for x, y in ((aa, ma * ma), (bb, mb * mb), (ab, ma * mb)))
+    va, vb = (sample * (x - y).clamp_min(0) for x, y in ((aa, ma * ma), (bb, mb * mb)))
+    vab = sample * (ab - ma * mb)
+    ma, mb = ma + around, mb + around
     contrast = (2 * vab + c2) / (va + vb + c2)
     return (2 * ma * mb + c1) / (ma * ma + mb * mb + c1) * contrast, contrast
 
@@ -180,7 +183,10 @@ def _along(x: Windows, axis: int, size: int) -> Windows:
     weights = torch.exp(-0.5 * (offset / _SIGMA) ** 2)
     ndim, channels = x.ndim - 2, x.shape[1]
     kernel = (weights / weights.sum()).reshape(1, 1, *(size if k == axis else 1 for k in range(ndim)))
-    return _CONV[ndim](x, kernel.expand(channels, *kernel.shape[1:]), groups=channels)
+    with torch.autocast(
+        x.device.type, enabled=False
+    ):  # a variance is a small difference of moments, which 8 bits do not hold
+        return _CONV[ndim](x, kernel.expand(channels, *kernel.shape[1:]), groups=channels)
 
 
 def _middle(weight: Windows, sizes: tuple[int, ...]) -> Windows:
