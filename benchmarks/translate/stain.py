@@ -192,7 +192,7 @@ def predict(data: str, run: Path, fold: int, method: str) -> NDArray[np.float32]
     """The stains (3, y, x) at the slice at which they are stored, from 0 to 1; averaged over turned copies."""
     from lamella.recipe.translator import load_translator
 
-    settings = InferSettings(precision="float32")
+    settings = InferSettings(precision="float32", flips=True, rotations=True)
     if method == "monai":
         return predict_monai(data, run, fold)
     translator, _ = load_translator(run, settings, device="cpu")
@@ -202,15 +202,9 @@ def predict(data: str, run: Path, fold: int, method: str) -> NDArray[np.float32]
     image = view.read(view.box)[0][list(channels)]
     reach = translator.depth // 2
     window = image[:, MIDDLE - reach : MIDDLE + reach + 1].reshape(-1, *image.shape[2:])
-
-    def once(flipped: bool) -> NDArray[np.float32]:
-        if translator.net.ndim == 3:
-            return op(image[..., ::-1] if flipped else image)[:, MIDDLE]
-        return op.op(window[..., ::-1] if flipped else window)
-
-    return np.clip(
-        (once(False) + once(True)[..., ::-1]) / 2, 0, 1
-    )  # light comes from one side along y, so only x is mirrored
+    if translator.net.ndim == 3:
+        return np.clip(op(image)[:, MIDDLE], 0, 1)
+    return np.clip(op.op(window), 0, 1)
 
 
 def predict_monai(data: str, run: Path, fold: int) -> NDArray[np.float32]:

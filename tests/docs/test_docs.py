@@ -37,7 +37,6 @@ from lamella.tasks.align.specimen.store import write_specimen
 from lamella.tasks.align.task import AlignConfig
 from lamella.tasks.segment.specimen import SpecimenConfig as CellsConfig
 from lamella.tasks.segment.specimen import write_specimen as write_cells
-from lamella.tasks.translate.config import TranslateConfig
 from tests.docs.pages import PAGES, ROOT, Page
 
 SMALLER = [
@@ -372,8 +371,6 @@ def test_examples_of_recipes_are_valid():
     values = yaml.safe_load(text)
     assert len(LabelledData.load(values["data"]).sources) == 4
     assert LabelledData.load({**values["data"], **values["validation"]}).crop == 224
-    (text,) = [fence.text for fence in page("translate.md").fences("yaml")]
-    assert len(TranslateConfig.load(yaml.safe_load(text)["task"]).specimen) == 3
     deep, flat = [yaml.safe_load(fence.text) for fence in page("contrast.md").fences("yaml")]
     assert Recipe.load(deep).data.ndim == 3
     recipe = Recipe.load(flat)
