@@ -28,6 +28,7 @@ from lamella.cli.main import _GROUPS, _VERBS, _examples, build_app, main
 from lamella.data.labelled import LabelledData
 from lamella.data.stacks import StacksData
 from lamella.io import create_volume, open_volume
+from lamella.recipe.demo_contrast_report import COMMANDS as CONTRAST_COMMANDS
 from lamella.recipe.demo_report import COMMANDS
 from lamella.recipe.demo_segment_report import COMMANDS as SEGMENT_COMMANDS
 from lamella.recipe.demo_translate_report import COMMANDS as TRANSLATE_COMMANDS
@@ -73,6 +74,7 @@ TINY_CONTRAST = [*TINY_CELLS, "data.crop=64", "data.overhang=0"]
 TINY_DEFECTS = [*TINY_CELLS, "data.crop=32"]
 ADDED = {
     ("demo", "segment"): ["--images", "6", "--size", "128", "--steps", "2"],
+    ("demo", "contrast"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo", "translate"): ["--images", "6", "--size", "128", "--steps", "2"],
     ("demo",): ["--sections", "4", "--size", "128", "--steps", "2"],
     ("train", "contrast"): TINY_CONTRAST,
@@ -113,6 +115,7 @@ NEEDS = {  # what is there when a page begins; README begins with sections/ alon
     "predict.md": ["cells"],
     "runs.md": ["stacks.h5"],
     "segment.md": ["cells"],
+    "study.md": ["cells", "study.yaml"],
     "translate.md": ["frames"],
     "training-data.md": ["sections", "raw.ome.zarr"],
     "tune.md": ["cells"],
@@ -199,6 +202,16 @@ def write_grid(path: Path) -> None:
     path.write_text(yaml.safe_dump(values))
 
 
+def write_study(path: Path) -> None:
+    """The study that its page shows, with trainings as small as those of other pages, one seed and few points."""
+    values = yaml.safe_load(page("study.md").fences("yaml")[0].text)
+    for section, added in (("contrast", TINY_CONTRAST), ("scratch", ADDED["train", "head_baseline"])):
+        changes = dict(change.split("=", 1) for change in added if not change.startswith("task.net"))
+        values[section]["set"] |= {key: yaml.safe_load(value) for key, value in changes.items()}
+    values["contrast"]["set"]["task.net"] = yaml.safe_load(TINY_CELLS[0].split("=", 1)[1])
+    path.write_text(yaml.safe_dump({**values, "points": [6, 12], "seeds": 1, "forest": {"trees": 4, "sigma_max": 2.0}}))
+
+
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the README's commands were run, which began with a folder of sections."""
@@ -216,6 +229,7 @@ def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_frames(here / "frames")
     (here / "prep.yaml").write_text(page("preprocessing.md").fences("yaml")[0].text)
     write_grid(here / "grid.yaml")
+    write_study(here / "study.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         run_page(page("README.md"))
@@ -340,7 +354,8 @@ def test_examples_of_the_help_and_of_the_demonstration_are_commands(beside_a_clu
     found = [_VERBS, *(verbs for _, verbs in _GROUPS.values())]
     targets = [target for verbs in found for target, _ in verbs.values() if is_there(target)]
     shown = [line for target in targets for line in _examples(target).splitlines()]
-    shown += [*COMMANDS.splitlines(), *SEGMENT_COMMANDS.splitlines(), *TRANSLATE_COMMANDS.splitlines()]
+    shown += [*COMMANDS.splitlines(), *SEGMENT_COMMANDS.splitlines()]
+    shown += [*CONTRAST_COMMANDS.splitlines(), *TRANSLATE_COMMANDS.splitlines()]
     commands = [shlex.split(line, comments=True) for line in shown if line.startswith("lamella ")]
     assert len(commands) > 2 * len(targets)
     for words in commands:

@@ -67,3 +67,42 @@ def study_values(folder: Path, **changes: Any) -> dict[str, Any]:
         "forest": {"trees": 5, "sigma_max": 2.0},
     }
     return {**values, **changes}
+
+
+def write_volume(folder: Path, seed: int) -> None:
+    """A volume of six sections with bright columns in noise, and its labels, as two TIFF stacks."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((6, 40, 40), np.uint16)
+    for k, centre in enumerate(((10, 10), (10, 30), (30, 20)), 1):
+        labels[(slice(None), *disk(centre, 6, shape=labels.shape[1:]))] = k
+    image = np.where(labels > 0, 150, 50) + rng.normal(0, 10, labels.shape)
+    for name, array in (("images", image.clip(0, 255).astype(np.uint8)), ("labels", labels)):
+        (folder / name).mkdir(parents=True)
+        tifffile.imwrite(folder / name / f"{folder.name}.tif", array, metadata={"axes": "ZYX"})
+
+
+def volume_values(folder: Path) -> dict[str, Any]:
+    """The values of a study of volumes, with nets that see sections and their neighbours."""
+    for seed, name in enumerate(("train", "val", "test")):
+        write_volume(folder / name, seed)
+    net = {**_NET, "ndim": 3, "down": [[1, 2, 2]]}
+    moved = {"task.specimen": [{"kind": "mirror"}], "data.crop": [4, 24, 24]}
+    return {
+        "train": {"path": str(folder / "train")},
+        "validation": {"path": str(folder / "val")},
+        "test": {"path": str(folder / "test")},
+        "ndim": 3,
+        "points": [10],
+        "seeds": 1,
+        "thresholds": [0.3, 0.5],
+        "objects": {"kind": "membranes", "slices": False},
+        "figure": "voi_sum",
+        "contrast": {
+            "recipe": "contrast",
+            "set": {**_TRAINER, **moved, "task.net": net, "task.loss": "vicreg", "data.overhang": 0, "task.trim": 1.0},
+        },
+        "scratch": {"recipe": "head_baseline", "set": {**_TRAINER, **moved, "data.context": 0, "task.trim": 1.0}},
+        "looks": 1,
+        "head": {"steps": [20], "smoothed": [0.0, 1.0]},
+        "forest": {"trees": 5, "sigma_max": 2.0},
+    }

@@ -22,7 +22,7 @@ from lamella.recipe.study.report import write_page
 from lamella.recipe.study.results import Results
 from lamella.recipe.study.run import Study, begin_study, run_study
 from lamella.recipe.study.score import Scorer
-from tests.recipe.study_specimens import study_values
+from tests.recipe.study_specimens import study_values, volume_values
 
 
 def load(folder: Path, **changes: Any) -> StudyConfig:
@@ -133,6 +133,14 @@ def test_a_head_reads_smoothed_intensities_beside_the_embedding(finished: tuple[
     (look, *_) = learner.looks(table, 4)
     assert look.maps(sets.test[0]).shape == (2, 1, 64, 64)
     assert learner._at(table, table.first(4))[0].shape == (4, 4 + 2)  # type: ignore[attr-defined]
+
+
+def test_volumes_are_studied_as_volumes(tmp_path: Path) -> None:
+    study = done(StudyConfig.load(volume_values(tmp_path)), tmp_path / "out")
+    rows = Results.of(study).table()
+    assert {row["method"] for row in rows} == {"embedding", "scratch", "pixels", "forest"}
+    assert next(row["test"] for row in rows if row["method"] == "pixels") < 1.0
+    assert all(read_points(study.points(0)).places[:, 0] < 6)
 
 
 def test_sets_that_share_voxels_are_refused(tmp_path: Path) -> None:

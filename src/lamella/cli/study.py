@@ -18,7 +18,7 @@ def study(recipe: Path, out: Path, *changes: str, jobs: int = 1, overwrite: bool
     ```
     lamella study study.yaml studies/nuclei
     lamella study study.yaml studies/nuclei --jobs 2
-    lamella study study.yaml studies/boundaries classes.kind=boundary objects.kind=components
+    lamella study study.yaml studies/boundaries classes.kind=boundary 'objects={kind: components}'
     ```
 
     Parameters

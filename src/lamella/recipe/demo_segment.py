@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class SegmentDemo(Demonstration):
     """Where a demonstration of segmentation keeps its parts."""
 
     task = "segment"
-    made = ("specimen", "split.json", "predicted", "otsu", "scores", "scores-otsu")
+    made: ClassVar[Sequence[str]] = ("specimen", "split.json", "predicted", "otsu", "scores", "scores-otsu")
 
     @property
     def is_synthetic(self) -> bool:
