@@ -55,11 +55,15 @@ class ContrastDemo(SegmentDemo):
             "kind": "unet",
             "features": [24, 48, 96],
             "down": [2, 2],
+            "fold": 2,
             "residual": True,
             "skip": "add",
             "edges": "replicate",
         }
-        crops = {"trainer.batch_size": 4, "data.crop": 96}
+        crops: dict[str, Any] = {"trainer.batch_size": 4, "data.crop": 144}
+        crops["task.imaging"] = [
+            {"kind": "noise", "p": 0.5, "std": [0.0, 0.06]}
+        ]  # brightness tells nuclei from background
         return StudyConfig.load(
             {
                 **{
@@ -76,6 +80,7 @@ class ContrastDemo(SegmentDemo):
                     "set": {**shared, **crops, "trainer.steps": max(steps // _SHARE, 2)},
                 },
                 "looks": 2,
+                "head": {"smoothed": [0, 1, 2, 4, 8]},
             },
             "demonstration",
         )
