@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lamella.nets.around import without
 from lamella.nets.heads import DenseHead, SparseHead
+from lamella.nets.memory import channels_last
 from lamella.nets.unet import UNet
 from lamella.ops.points import Sampling, at_points
 
@@ -39,7 +41,7 @@ class HeadNet(nn.Module):
         self.base, self.head, self.frozen = base, head, frozen and base is not None
         self.ndim, self.in_channels, self.out_channels = ndim, in_channels, out_channels
         if base is not None and ndim == 2:
-            base.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            channels_last(base)
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -60,6 +62,10 @@ class HeadNet(nn.Module):
     def seamless(self) -> bool:
         """Whether blocks with the context equal the whole."""
         return self.base is None or self.base.seamless
+
+    def shown(self, tensor: Tensor) -> Tensor:
+        """The part of a tensor ``(b, c, *space)`` as large as the image that the maps are of."""
+        return without(tensor, self.margin)
 
     def train(self, mode: bool = True) -> HeadNet:
         super().train(mode)

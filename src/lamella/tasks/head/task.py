@@ -83,7 +83,7 @@ class HeadTask(Task):
         else:
             maps = self.net(sample.image)
             if isinstance(self.config.target, Affinities):
-                agree = scores.agreement(maps, self._inner(sample.target), self._inner(sample.valid))
+                agree = scores.agreement(maps, self.net.shown(sample.target), self.net.shown(sample.valid))
                 return {**self._of_maps(maps, sample), "agreement": agree}
             raw, classes = self._known(maps, sample)
         found = {"accuracy": scores.accuracy(raw, classes), "balanced": scores.accuracy(raw, classes, balanced=True)}
@@ -99,12 +99,12 @@ class HeadTask(Task):
 
     def panels(self, sample: HeadSample) -> dict[str, bytes]:
         found = self.config.target.finish(self.net(sample.image))
-        image = self._inner(sample.image)
+        image = self.net.shown(sample.image)
         if isinstance(sample, PointSample):
             if sample.image.shape[-1] == 1:  # points without surroundings show nothing
                 return {}
             return point_panels(image, sample, found)
-        inner = MapSample(image, self._inner(sample.target), self._inner(sample.valid))
+        inner = MapSample(image, self.net.shown(sample.target), self.net.shown(sample.valid))
         return map_panels(inner, found, self.config.names)
 
     def _at_points(self, sample: PointSample) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ class HeadTask(Task):
         return {"total": total, "points": raw.new_tensor(float(len(raw)))}
 
     def _of_maps(self, maps: Tensor, sample: MapSample) -> dict[str, Tensor]:
-        target, valid = self._inner(sample.target), self._inner(sample.valid)
+        target, valid = self.net.shown(sample.target), self.net.shown(sample.valid)
         if isinstance(self.config.target, Affinities):
             return {"total": loss.of_affinities(maps, target, valid, self.config.target.loss)}
         raw, classes = self._known(maps, sample)
@@ -128,12 +128,6 @@ class HeadTask(Task):
 
     def _known(self, maps: Tensor, sample: MapSample) -> tuple[Tensor, Tensor]:
         """Raw outputs (n, k) and classes (n) of all voxels that are of a class."""
-        target = self._inner(sample.target).flatten()
+        target = self.net.shown(sample.target).flatten()
         flat = maps.movedim(1, -1).reshape(-1, maps.shape[1])
         return flat[target >= 0], target[target >= 0]
-
-    def _inner(self, tensor: Tensor) -> Tensor:
-        """The part of an input-sized tensor that the net gives maps of."""
-        for axis, lost in enumerate(self.net.margin):
-            tensor = tensor.narrow(axis + 2, lost, tensor.shape[axis + 2] - 2 * lost)
-        return tensor

@@ -73,12 +73,12 @@ class SegmentTask(Task):
         logits = self.net(sample.image)
         parts = self._parts(logits, sample)
         maps = self._by_head(torch.sigmoid(logits))
-        valid = self._inner(sample.valid)
+        valid = self.net.shown(sample.valid)
         scores = {"total": self._total(parts), **parts}
         for head, name in (("objects", "object_iou"), ("boundaries", "boundary_iou")):
             if head in maps:
-                scores[name] = loss.overlap(maps[head], self._inner(sample.targets[head]), valid)
-        precision = precision_at_half(self._instances(maps, sample), self._inner(sample.labels), valid)
+                scores[name] = loss.overlap(maps[head], self.net.shown(sample.targets[head]), valid)
+        precision = precision_at_half(self._instances(maps, sample), self.net.shown(sample.labels), valid)
         return {**scores, "ap50": torch.tensor(precision)}
 
     def inputs(self, sample: SegmentSample) -> tuple[Any, ...]:
@@ -89,9 +89,9 @@ class SegmentTask(Task):
 
     def panels(self, sample: SegmentSample) -> dict[str, bytes]:
         maps = self._by_head(self.net.maps(sample.image))
-        inner = {head: self._inner(target) for head, target in sample.targets.items()}
-        image, labels, valid = (self._inner(x) for x in (sample.image, sample.labels, sample.valid))
-        shown = SegmentSample(image, labels, valid, inner, self._inner(sample.emphasis))
+        inner = {head: self.net.shown(target) for head, target in sample.targets.items()}
+        image, labels, valid = (self.net.shown(x) for x in (sample.image, sample.labels, sample.valid))
+        shown = SegmentSample(image, labels, valid, inner, self.net.shown(sample.emphasis))
         return draw_panels(maps, shown, self._instances(maps, sample))
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
@@ -103,17 +103,17 @@ class SegmentTask(Task):
         )
 
     def _instances(self, maps: Mapping[Head, Tensor], sample: SegmentSample) -> list[NDArray[np.int32]]:
-        image = self._inner(sample.image)[:, :1].clamp(0, 1)
+        image = self.net.shown(sample.image)[:, :1].clamp(0, 1)
         named = {str(head): tensor for head, tensor in maps.items()} | {"image": image}
         return list(instances(named, self.config.instances.build(), self.config.voxel_size))
 
     def _parts(self, logits: Tensor, sample: SegmentSample) -> dict[str, Tensor]:
         """The loss of every head, and the share of voxels that the net takes for objects."""
-        valid = self._inner(sample.valid)
-        weight = valid * self._inner(sample.emphasis)
+        valid = self.net.shown(sample.valid)
+        weight = valid * self.net.shown(sample.emphasis)
         parts: dict[str, Tensor] = {}
         for head, found in self._by_head(logits).items():
-            target = self._inner(sample.targets[head])
+            target = self.net.shown(sample.targets[head])
             parts[head] = loss.cross_entropy(found, target, weight)
             if head == "objects":
                 parts["found"] = loss.mean(torch.sigmoid(found.detach()), valid)
@@ -130,9 +130,3 @@ class SegmentTask(Task):
 
     def _by_head(self, tensor: Tensor) -> dict[Head, Tensor]:
         return {head: tensor[:, k, None] for k, head in enumerate(self.net.heads)}
-
-    def _inner(self, tensor: Tensor) -> Tensor:
-        """The part of an input-sized tensor that the net gives maps of."""
-        for axis, lost in enumerate(self.net.margin):
-            tensor = tensor.narrow(axis + 2, lost, tensor.shape[axis + 2] - 2 * lost)
-        return tensor

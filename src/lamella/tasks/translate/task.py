@@ -69,7 +69,7 @@ class TranslateTask(Task):
 
     def validate(self, sample: TranslateSample) -> dict[str, Tensor]:
         parts, prediction = self._losses(sample)
-        target, weight = (self._inner(x) for x in (sample.target, sample.weight))
+        target, weight = (self.net.shown(x) for x in (sample.target, sample.weight))
         return {**parts, **self._scores(prediction, target, weight)}
 
     def inputs(self, sample: TranslateSample) -> tuple[Any, ...]:
@@ -80,7 +80,7 @@ class TranslateTask(Task):
 
     def panels(self, sample: TranslateSample) -> dict[str, bytes]:
         prediction = self.net.finish(self.net(sample.image))
-        shown = TranslateSample(*(self._inner(x) for x in (sample.image, sample.target, sample.weight)))
+        shown = TranslateSample(*(self.net.shown(x) for x in (sample.image, sample.target, sample.weight)))
         return draw_panels(shown, prediction, self.config.targets)
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
@@ -94,7 +94,7 @@ class TranslateTask(Task):
     def _losses(self, sample: TranslateSample) -> tuple[dict[str, Tensor], Maps]:
         raw = self.net(sample.image)
         prediction = self.net.finish(raw)
-        target, weight = (self._inner(x) for x in (sample.target, sample.weight))
+        target, weight = (self.net.shown(x) for x in (sample.target, sample.weight))
         parts = self.config.loss(raw, prediction, target, weight)
         with torch.no_grad():
             parts["contrast"] = prediction.std() / target.std().clamp_min(1e-6)
@@ -117,9 +117,3 @@ class TranslateTask(Task):
             own = slice(k * slices, (k + 1) * slices)
             scores |= {f"{name}_{k}": fidelity.over_samples(v[:, own], weight[:, own]) for name, v in found.items()}
         return scores
-
-    def _inner(self, tensor: Tensor) -> Tensor:
-        """The part of an input-sized tensor that the net gives outputs of."""
-        for axis, lost in enumerate(self.net.margin):
-            tensor = tensor.narrow(axis + 2, lost, tensor.shape[axis + 2] - 2 * lost)
-        return tensor
