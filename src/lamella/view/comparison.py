@@ -62,5 +62,5 @@ def _means(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     for axis in (0, 1):
         starts = np.arange(0, image.shape[axis], step)
         counts = np.diff([*starts, image.shape[axis]]).reshape([-1 if a == axis else 1 for a in (0, 1)])
-        image = np.add.reduceat(image, starts, axis) / counts.astype(np.float32)
+        image = np.asarray(np.add.reduceat(image, starts, axis) / counts, np.float32)
     return image

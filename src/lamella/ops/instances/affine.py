@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import cc3d
 import numpy as np
@@ -45,8 +46,39 @@ class Segmentation:
     merges: tuple[Merge, ...] = ()
 
 
+@runtime_checkable
+class SeriesConfig(Protocol):
+    """The settings that all such methods have."""
+
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def min_size(self) -> int: ...
+    @property
+    def reach(self) -> int: ...
+
+
 class SeriesMethod(Method):
     """A method with a threshold, at several of which it gives segmentations in one pass."""
+
+    needs = (AFFINITIES,)
+
+    @property
+    @abstractmethod
+    def settings(self) -> SeriesConfig:
+        """What was configured."""
+
+    @property
+    def context(self) -> int:
+        return self.settings.reach
+
+    @property
+    def min_size(self) -> int:
+        return self.settings.min_size
+
+    def parts(self, maps: Maps, write: Box, read: Box, voxel_size: Sequence[float] | None = None) -> Parts:
+        (found,) = self.series(maps, [self.settings.threshold], voxel_size)
+        return parts_of_segments(found.labels, write, read)
 
     @abstractmethod
     def series(

@@ -25,11 +25,10 @@ import waterz
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.ops.affinities import nearest, nearest_affinities
-from lamella.ops.instances.affine import AFFINITIES, Merge, Segmentation, SeriesMethod, parts_of_segments
-from lamella.ops.instances.base import Maps, Parts, check_maps
+from lamella.ops.instances.affine import AFFINITIES, Merge, Segmentation, SeriesMethod
+from lamella.ops.instances.base import Maps, check_maps
 from lamella.ops.instances.fragments import Fragments, FragmentsConfig, make_fragments
 
 _GRAPH = "RegionGraphType"
@@ -82,19 +81,10 @@ class AgglomerationMethod(SeriesMethod):
     """See ``Agglomeration``."""
 
     config: Agglomeration
-    needs = (AFFINITIES,)
 
     @property
-    def context(self) -> int:
-        return self.config.reach
-
-    @property
-    def min_size(self) -> int:
-        return self.config.min_size
-
-    def parts(self, maps: Maps, write: Box, read: Box, voxel_size: Sequence[float] | None = None) -> Parts:
-        (found,) = self.series(maps, [self.config.threshold], voxel_size)
-        return parts_of_segments(found.labels, write, read)
+    def settings(self) -> Agglomeration:
+        return self.config
 
     def fragments(self, maps: Maps, voxel_size: Sequence[float] | None = None) -> Fragments:
         """What is merged."""

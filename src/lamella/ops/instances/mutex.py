@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from lamella.core.box import Box
 from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.ops.affinities import Offsets, check_offsets, nearest
-from lamella.ops.instances.affine import AFFINITIES, Segmentation, SeriesMethod, parts_of_segments
+from lamella.ops.instances.affine import AFFINITIES, Segmentation, SeriesMethod
 from lamella.ops.instances.agglomeration import check_thresholds
-from lamella.ops.instances.base import Maps, Parts, check_maps
+from lamella.ops.instances.base import Maps, check_maps
 
 
 class Mutex(Config):
@@ -62,19 +61,10 @@ class MutexMethod(SeriesMethod):
     """See ``Mutex``."""
 
     config: Mutex
-    needs = (AFFINITIES,)
 
     @property
-    def context(self) -> int:
-        return self.config.reach
-
-    @property
-    def min_size(self) -> int:
-        return self.config.min_size
-
-    def parts(self, maps: Maps, write: Box, read: Box, voxel_size: Sequence[float] | None = None) -> Parts:
-        (found,) = self.series(maps, [self.config.threshold], voxel_size)
-        return parts_of_segments(found.labels, write, read)
+    def settings(self) -> Mutex:
+        return self.config
 
     def series(
         self, maps: Maps, thresholds: Sequence[float], voxel_size: Sequence[float] | None = None
