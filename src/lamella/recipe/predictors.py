@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.recipe.predict_options import PredictOptions, Request, settings_for
+
+if TYPE_CHECKING:
+    from lamella.data.inputs import Images
 
 OTHER_VERBS = {"align": "lamella align", "contrast": "lamella embed"}  # tasks whose runs are used by another verb
 
@@ -65,32 +68,34 @@ def settings_of_tasks() -> dict[str, type[Config]]:
     return {"segment": SegmentSettings, "head": HeadSettings, "translate": TranslateSettings}
 
 
+def _images(request: Request, settings: Any, predictor: Any) -> Images:
+    """The images that are named, of as many channels as ``predictor`` takes."""
+    from lamella.data.inputs import find_images
+
+    return find_images(
+        request.images,
+        predictor,
+        channels=settings.channels,
+        dataset=request.place.dataset,
+        mip=request.place.mip,
+        skip_bad=settings.skip_bad,
+    )
+
+
+def _how(request: Request, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"executor": request.executor, "overwrite": request.overwrite, "facts": facts}
+
+
 def _segment(request: Request, settings: Any) -> Told:
     from lamella.core.memory import keep_freed_memory
-    from lamella.data.inputs import find_images
     from lamella.recipe.segmenter import load_segmenter
     from lamella.tasks.segment.predict import predict_images
 
     keep_freed_memory()
     place = request.place
     segmenter, facts = load_segmenter(request.run, request.net, device=place.device, runs=place.runs)
-    found = find_images(
-        request.images,
-        segmenter,
-        channels=settings.channels,
-        dataset=place.dataset,
-        mip=place.mip,
-        skip_bad=settings.skip_bad,
-    )
-    done = predict_images(
-        found,
-        request.output,
-        segmenter,
-        settings,
-        executor=request.executor,
-        overwrite=request.overwrite,
-        facts=facts,
-    )
+    found = _images(request, settings, segmenter)
+    done = predict_images(found, request.output, segmenter, settings, **_how(request, facts))
     objects = sum(row["objects"] for row in done.rows)
     counted = f"{objects} objects in {len(done.rows)} image{'s' if len(done.rows) != 1 else ''}: {request.output}"
     return Told.of(counted, done.page, done.left_out)
@@ -98,30 +103,14 @@ def _segment(request: Request, settings: Any) -> Told:
 
 def _head(request: Request, settings: Any) -> Told:
     from lamella.core.memory import keep_freed_memory
-    from lamella.data.inputs import find_images
     from lamella.recipe.head import load_head
     from lamella.tasks.head.predict import predict_images
 
     keep_freed_memory()
     place = request.place
     predictor, facts = load_head(request.run, request.net, device=place.device, runs=place.runs)
-    found = find_images(
-        request.images,
-        predictor,
-        channels=settings.channels,
-        dataset=place.dataset,
-        mip=place.mip,
-        skip_bad=settings.skip_bad,
-    )
-    done = predict_images(
-        found,
-        request.output,
-        predictor,
-        settings,
-        executor=request.executor,
-        overwrite=request.overwrite,
-        facts=facts,
-    )
+    found = _images(request, settings, predictor)
+    done = predict_images(found, request.output, predictor, settings, **_how(request, facts))
     what = f"{predictor.name} ({', '.join(predictor.channel_names)})"
     count = f"{len(done.volumes)} image{'s' if len(done.volumes) != 1 else ''}"
     return Told.of(f"{what} of {count}: {request.output}", None, done.left_out)
@@ -143,9 +132,7 @@ def _translate(request: Request, settings: Any) -> Told:
         request.output,
         adapted(source, translator, settings, facts["recipe"]["data"]["centre"]),
         settings,
-        executor=request.executor,
-        overwrite=request.overwrite,
-        facts=facts,
+        **_how(request, facts),
     )
     count = f"{len(done.written)} image{'s' if len(done.written) != 1 else ''}"
     return Told.of(f"{', '.join(translator.targets)} of {count}: {request.output}", done.page, done.left_out)

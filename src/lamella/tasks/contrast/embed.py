@@ -1,11 +1,19 @@
 """Embed images of any number and size, block by block, in volumes that go on after a kill.
 
-What is done is recorded (see ``blockwise``), and a killed job that is started again ends with the same bytes.
+```
+OUT/                        OUT.ome.zarr (one image)
+    NAME.ome.zarr               the embeddings, axes c z y x (c y x for a picture, t before them)
+    previews/NAME.png           OUT.preview.png           image and embeddings in colours
+    components.json             OUT.components.json       with --preview pca: what colour is which embedding
+    embed.json                                            how it was made
+```
+
+Each volume says by itself how it was made, and from which checkpoint (see ``lamella.data.embeddings``). What is done is recorded (see
+``blockwise``), and a killed job that is started again ends with the same bytes.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,19 +25,19 @@ from numpy.typing import NDArray
 
 from lamella.blockwise import Block, Chain, Executor, Unfinished, run
 from lamella.core.errors import UserError
-from lamella.core.files import write_json
-from lamella.core.progress import progress
 from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
 from lamella.data.image_source import Part
-from lamella.data.inputs import Images, Item, attempt
+from lamella.data.inputs import Images, Item
+from lamella.data.outputs import Outputs, create_like, each
 from lamella.infer.maps import Target, blocks_of
 from lamella.io import open_volume
 from lamella.ops.intensity import Scaling
-from lamella.tasks.contrast import embed_files as files
 from lamella.tasks.contrast.embed_preview import write_previews
 from lamella.tasks.contrast.embed_settings import EmbedSettings
 from lamella.tasks.contrast.embedder import Embedder
+
+RECORD = "embed.json"
 
 
 @dataclass(frozen=True)
@@ -96,74 +104,31 @@ def embed_images(
     ``facts`` are stored with the results. Raises UserError for an output that exists or is no folder of embeddings, and for what
     is wrong with an image, unless ``settings.skip_bad``.
     """
-    outputs = files.outputs_of(out, len(images.items) + len(images.left_out))
-    _check_outputs(images, outputs)
+    outputs = Outputs.of(out, images, record=RECORD, what="embeddings")
     made = provenance(
         **embedder.origin.record(), embedder=embedder.identity(), settings=settings.to_dict(), **(facts or {})
     )
-    work = _begin(images, outputs, embedder, settings, overwrite)
-    good, left_out = _measured(images, embedder, settings.skip_bad)
+    plan = {"embedder": embedder.identity(), "settings": settings.to_dict()}
+    work = outputs.begin(images, plan, overwrite=overwrite)
+    good, left_out = each(images, partial(_scalings, embedder), settings.skip_bad)
     items = [item for item, _ in good]
     volumes = _created(items, outputs, embedder, settings, made, work)
     job = _job(good, volumes, embedder, settings.size(embedder.net.ndim))
     run(job, job.chain, label="embedding", ledger=work.ledger("embeddings"), executor=executor)
     previews = write_previews(list(zip(items, volumes, strict=True)), outputs, settings.preview)
-    if not outputs.single:
-        listed = [{"name": i.name, "image": i.path, "embeddings": outputs.volume(i)} for i in items]
-        write_json(Path(outputs.out) / files.RECORD, {**made, "images": listed, "left_out": left_out})
+    listed = [{"name": i.name, "image": i.path, "embeddings": outputs.volume(i)} for i in items]
+    outputs.tell(made, listed, left_out)
     work.finish()
     return Embedded(tuple(outputs.volume(item) for item in items), tuple(left_out), tuple(previews))
 
 
-def _check_outputs(images: Images, outputs: files.Outputs) -> None:
-    """Refuse an output that is an image, or a folder that holds one."""
-    out = Path(outputs.out).resolve()
-    for item in images.items:
-        if "://" not in item.path and Path(item.path).resolve().is_relative_to(out):
-            raise UserError(f"output {outputs.out} is, or holds, the image {item.path}; choose another")
-
-
-def _begin(
-    images: Images, outputs: files.Outputs, embedder: Embedder, settings: EmbedSettings, overwrite: bool
-) -> Unfinished:
-    out = Path(outputs.out)
-    exists = out.exists() and (outputs.single or not out.is_dir() or any(out.iterdir()))
-    if exists and overwrite and not outputs.single and not (out / files.RECORD).exists():
-        raise UserError(
-            f"{out} is not overwritten, since it holds no {files.RECORD} that would tell it is lamella's; choose another output"
-        )
-    plan = {
-        "images": [[item.name, item.path, str(item.volume.box)] for item in images.items],
-        "embedder": embedder.identity(),
-        "settings": settings.to_dict(),
-    }
-    return Unfinished.begin(out, plan, exists=exists, overwrite=overwrite)
-
-
-def _measured(images: Images, embedder: Embedder, skip_bad: bool) -> tuple[list[tuple[Item, list[Scaling]]], list[str]]:
-    """How each image's time points are scaled, and one line for each image that cannot be read."""
-    good: list[tuple[Item, list[Scaling]]] = []
-    left_out = list(images.left_out)
-    with progress("measuring intensities", len(images.items), "images") as meter:
-        for item in images.items:
-            found = attempt(partial(_scalings, item, embedder), item.path, skip_bad)
-            if isinstance(found, str):
-                left_out.append(found)
-            else:
-                good.append((item, found))
-            meter.advance()
-    if not good:
-        raise UserError(f"none of the images can be used; the first problem: {left_out[0]}")
-    return good, left_out
-
-
-def _scalings(item: Item, embedder: Embedder) -> list[Scaling]:
+def _scalings(embedder: Embedder, item: Item) -> list[Scaling]:
     return [embedder.scaling(part) for part in item.parts]
 
 
 def _created(
     items: Sequence[Item],
-    outputs: files.Outputs,
+    outputs: Outputs,
     embedder: Embedder,
     settings: EmbedSettings,
     made: dict[str, Any],
@@ -171,13 +136,9 @@ def _created(
 ) -> list[Volume]:
     """The volumes to fill, created if that was not done before a kill."""
     if not work.created:
-        with work.creating():
-            if not outputs.single:
-                shutil.rmtree(outputs.out, ignore_errors=True)
-                Path(outputs.out).mkdir(parents=True)
-                write_json(Path(outputs.out) / files.RECORD, made)
+        with outputs.creating(work, made):
             for item in items:
-                files.create_embeddings(item, outputs.volume(item), embedder.net.h_channels, settings.dtype, made)
+                create_like(item, outputs.volume(item), embedder.net.h_channels, settings.dtype, made)
     return [open_volume(outputs.volume(item), writable=True) for item in items]
 
 

@@ -25,9 +25,9 @@ from lamella.core.rng import stream
 from lamella.core.volume import Volume
 from lamella.data.image_source import Part
 from lamella.data.inputs import Item
+from lamella.data.outputs import Outputs
 from lamella.io.statistics import sample_voxels
 from lamella.ops.principal import principal
-from lamella.tasks.contrast.embed_files import Outputs
 from lamella.view import pictures
 from lamella.view.pictures import Picture
 
@@ -55,16 +55,20 @@ def write_previews(volumes: Sequence[tuple[Item, Volume]], outputs: Outputs, pre
     if preview == "none":
         return []
     sample = _sample([volume for _, volume in volumes])
-    colours = _components(sample, outputs.components) if preview == "pca" else _umap(sample)
+    colours = _components(sample, outputs.beside("components.json")) if preview == "pca" else _umap(sample)
     written = []
     with progress("drawing previews", len(volumes), "images") as meter:
         for item, volume in volumes:
-            path = outputs.preview(item)
+            path = _path(outputs, item)
             with replacing(path) as beside:
                 beside.write_bytes(pictures.png(_picture(item, volume, colours, _SIDE[preview])))
             written.append(path)
             meter.advance()
     return written
+
+
+def _path(outputs: Outputs, item: Item) -> Path:
+    return outputs.beside("preview.png") if outputs.single else Path(outputs.out) / "previews" / f"{item.name}.png"
 
 
 def _sample(volumes: Sequence[Volume]) -> NDArray[np.float32]:

@@ -1,32 +1,37 @@
 """Predict images of any number and size with a head, block by block, in volumes that go on after a kill.
 
-What is done is recorded (see ``blockwise``), and a killed job that is started again ends with the same bytes.
+```
+OUT/                              OUT.ome.zarr (one image)
+    NAME.ome.zarr                     classes: the most probable class of each voxel, uint8, axes z y x
+    NAME.maps.ome.zarr                OUT.maps.ome.zarr   with --maps: probabilities, float32, axes c z y x
+    predict.json                                          how it was made
+```
+
+Of a head that predicts affinities, ``NAME.ome.zarr`` are the maps, c z y x. Each volume says by itself how it was made. What is done
+is recorded (see ``blockwise``), and a killed job that is started again ends with the same bytes.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamella.blockwise import Block, Chain, Executor, Unfinished, run
-from lamella.core.errors import UserError
-from lamella.core.files import write_json
-from lamella.core.progress import progress
 from lamella.core.provenance import provenance
 from lamella.data.image_source import Part
-from lamella.data.inputs import Images, Item, attempt
+from lamella.data.inputs import Images, Item
+from lamella.data.outputs import Outputs, create_like, each
 from lamella.infer.maps import SpaceOp, Target, blocks_of
 from lamella.io import open_volume
-from lamella.tasks.head import predict_files as files
 from lamella.tasks.head.predict_settings import PredictSettings
 from lamella.tasks.head.predictor import HeadPredictor
+
+RECORD = "predict.json"
 
 
 @dataclass(frozen=True)
@@ -90,20 +95,20 @@ def predict_images(
     ``facts`` are stored with the results. Raises UserError for an output that exists or is no folder of predictions, and for what
     is wrong with an image, unless ``settings.skip_bad``.
     """
-    outputs = files.outputs_of(out, images)
+    outputs = Outputs.of(out, images, record=RECORD, what="predictions of heads")
     outputs_made = _What.of(predictor, settings)
     record = {"offsets": predictor.offsets} if predictor.offsets else {"classes": predictor.channel_names}
     made = provenance(predictor=predictor.identity(), settings=settings.to_dict(), **record, **(facts or {}))
-    work = _begin(images, outputs, predictor, settings, overwrite)
-    good, left_out = _opened(images, predictor, settings.skip_bad)
+    plan = {"predictor": predictor.identity(), "settings": settings.to_dict()}
+    work = outputs.begin(images, plan, overwrite=overwrite)
+    good, left_out = each(images, partial(_ops, predictor), settings.skip_bad)
     volumes = _created([item for item, _ in good], outputs, outputs_made, made, work)
     job = _job(good, volumes, outputs_made, predictor, settings.size(predictor.net.ndim))
     run(job, job.chain, label="predicting", ledger=work.ledger("maps"), executor=executor)
-    if not outputs.single:
-        listed = [{"name": i.name, "image": i.path, "output": outputs.main(i)} for i, _ in good]
-        write_json(Path(outputs.out) / files.RECORD, {**made, "images": listed, "left_out": left_out})
+    listed = [{"name": i.name, "image": i.path, "output": outputs.volume(i)} for i, _ in good]
+    outputs.tell(made, listed, left_out)
     work.finish()
-    return Predicted(tuple(outputs.main(item) for item, _ in good), tuple(left_out))
+    return Predicted(tuple(outputs.volume(item) for item, _ in good), tuple(left_out))
 
 
 @dataclass(frozen=True)
@@ -119,67 +124,27 @@ class _What:
         classes = predictor.name == "classes"
         return cls(classes, settings.maps or not classes, predictor.channel_names)
 
-    def paths(self, item: Item, outputs: files.Outputs) -> dict[str, str]:
+    def paths(self, item: Item, outputs: Outputs) -> dict[str, str]:
         """Where the volumes of an image go."""
         if not self.classes:
-            return {"maps": outputs.main(item)}
-        return {"classes": outputs.main(item), **({"maps": outputs.maps(item)} if self.maps else {})}
+            return {"maps": outputs.volume(item)}
+        return {"classes": outputs.volume(item), **({"maps": outputs.volume(item, "maps")} if self.maps else {})}
 
 
-def _begin(
-    images: Images, outputs: files.Outputs, predictor: HeadPredictor, settings: PredictSettings, overwrite: bool
-) -> Unfinished:
-    out = Path(outputs.out)
-    exists = out.exists() and (outputs.single or not out.is_dir() or any(out.iterdir()))
-    if exists and overwrite and not outputs.single and not (out / files.RECORD).exists():
-        raise UserError(
-            f"{out} is not overwritten, since it holds no {files.RECORD} that would tell it is lamella's; choose another output"
-        )
-    plan = {
-        "images": [[item.name, item.path, str(item.volume.box)] for item in images.items],
-        "predictor": predictor.identity(),
-        "settings": settings.to_dict(),
-    }
-    return Unfinished.begin(out, plan, exists=exists, overwrite=overwrite)
-
-
-def _opened(
-    images: Images, predictor: HeadPredictor, skip_bad: bool
-) -> tuple[list[tuple[Item, list[SpaceOp]]], list[str]]:
-    """The op of each image's time points, and one line for each image that cannot be read."""
-    good: list[tuple[Item, list[SpaceOp]]] = []
-    left_out = list(images.left_out)
-    with progress("measuring intensities", len(images.items), "images") as meter:
-        for item in images.items:
-            found = attempt(partial(_ops, item, predictor), item.path, skip_bad)
-            if isinstance(found, str):
-                left_out.append(found)
-            else:
-                good.append((item, found))
-            meter.advance()
-    if not good:
-        raise UserError(f"none of the images can be used; the first problem: {left_out[0]}")
-    return good, left_out
-
-
-def _ops(item: Item, predictor: HeadPredictor) -> list[SpaceOp]:
+def _ops(predictor: HeadPredictor, item: Item) -> list[SpaceOp]:
     return [predictor.op(part) for part in item.parts]
 
 
 def _created(
-    items: Sequence[Item], outputs: files.Outputs, what: _What, made: dict[str, Any], work: Unfinished
+    items: Sequence[Item], outputs: Outputs, what: _What, made: dict[str, Any], work: Unfinished
 ) -> list[dict[str, Any]]:
     """The volumes to fill, by what they hold, created if that was not done before a kill."""
     if not work.created:
-        with work.creating():
-            if not outputs.single:
-                shutil.rmtree(outputs.out, ignore_errors=True)
-                Path(outputs.out).mkdir(parents=True)
-                write_json(Path(outputs.out) / files.RECORD, made)
+        with outputs.creating(work, made):
             for item in items:
                 for kind, path in what.paths(item, outputs).items():
                     names, dtype = (what.names, "float32") if kind == "maps" else ((), "uint8")
-                    files.create_output(item, path, names, dtype, made)
+                    create_like(item, path, len(names), dtype, made, names)
     return [
         {kind: open_volume(path, writable=True) for kind, path in what.paths(item, outputs).items()} for item in items
     ]
