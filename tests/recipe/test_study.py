@@ -17,7 +17,7 @@ from lamella.data.points_table import read_points
 from lamella.recipe.study.config import StudyConfig, read_study
 from lamella.recipe.study.images import Sets
 from lamella.recipe.study.methods import learner_of
-from lamella.recipe.study.recipes import normaliser_of
+from lamella.recipe.study.recipes import contrast_recipe, normaliser_of
 from lamella.recipe.study.report import write_page
 from lamella.recipe.study.results import Results
 from lamella.recipe.study.run import Study, begin_study, run_study
@@ -194,8 +194,12 @@ def test_mistakes_are_told_before_anything_is_made(tmp_path: Path, change: dict[
 def test_changes_go_into_the_recipe(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(study_values(tmp_path)))
-    found = read_study(file, ["seeds=1", "train.path=elsewhere"])
-    assert (found.seeds, found.train.path) == (1, "elsewhere")
+    found = read_study(file, ["seeds=1", "contrast.set.trainer.steps=7", "contrast.set.task.net.features=[6, 6]"])
+    own = read_study(file)
+    assert (found.seeds, contrast_recipe(found, 3).trainer.steps, contrast_recipe(found, 3).seed) == (1, 7, 3)
+    assert contrast_recipe(found, 0).task.net.features == (6, 6)  # type: ignore[union-attr]
+    assert contrast_recipe(found, 0).trainer.batch_size == contrast_recipe(own, 0).trainer.batch_size
+    assert found.scratch == own.scratch
 
 
 def test_tables_hold_what_is_recorded(finished: tuple[Path, StudyConfig, Study]) -> None:

@@ -23,7 +23,7 @@ scratch: {recipe: head_baseline, set: {trainer.steps: 300}}
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,7 +48,12 @@ class Trained(Config):
     """How nets are trained: a recipe, and what is changed in it. Images, points, classes, net and seed are the study's."""
 
     recipe: str = Field(description="a shipped recipe, a YAML file, or the folder of a run")
-    set: dict[str, Any] = Field({}, description="keys of the recipe to values")
+    set: dict[str, Any] = Field({}, description="keys of the recipe to values, with dots or one in the other")
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _dotted(cls, value: Any) -> Any:
+        return dict(_flat(value)) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,15 @@ class Way:
     def build(self) -> Instances:
         """What makes them."""
         return self.method.model_copy(update={"threshold": self.threshold}).build()
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys as dotted ones, of which the last counts; what has a kind is set as a whole."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and "kind" not in value:
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
 
 
 class HeadSettings(Config):
