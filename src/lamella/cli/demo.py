@@ -32,7 +32,8 @@ def demo(
     to find them, and scores it on other images beside a threshold with a watershed. contrast trains a net on such images without
     labels, a head on its embeddings from a hundred points, and scores it beside a net trained from the points alone, a head on
     pixels and a random forest. translate makes synthetic cells in transmitted light and two stains, trains a net to give the stains
-    from the light, and scores it on other positions beside a regression on filters. Each writes one page with pictures and curves. An interrupted demonstration goes on when it is repeated.
+    from the light, and scores it on other positions beside a regression on filters. Each writes one page with pictures and curves.
+    An interrupted demonstration goes on when it is repeated.
 
     Examples
     --------
