@@ -51,7 +51,6 @@ def study(recipe: Path, out: Path, *changes: str, jobs: int = 1, overwrite: bool
     write_page(results)
     print(f"{done} cells done now, {len(results.rows)} of {results.total} in all: {out / 'table.csv'}")
     for row in results.summary():
-        print(
-            f"{NAMES[row['method']]}, {row['points']} points: {config.figure} {row['mean']:.3f} ± {row['deviation']:.3f}"
-        )
+        spread = f" ± {row['deviation']:.3f}" if row["seeds"] > 1 else ""
+        print(f"{NAMES[row['method']]}, {row['points']} points: {config.figure} {row['mean']:.3f}{spread}")
     print(f"report: {out / 'report.html'}")
