@@ -28,6 +28,7 @@ from lamella.recipe.detector import load_detector
 from lamella.recipe.find import load_recipe
 from lamella.recipe.train import train
 from lamella.tasks.defects.detector import Detector
+from lamella.tasks.defects.masks import MaskConfig
 from lamella.tasks.defects.settings import FindSettings
 
 torch.set_num_threads(1)
@@ -97,7 +98,8 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=480)
     args = parser.parse_args()
     run = args.run or trained(args.data, args.out, args.cpu_seconds)
-    detector = load_detector(run, FindSettings(), device="cpu")[0]
+    settings = FindSettings.load(MaskConfig().to_dict())  # those of this version, whatever the run's recipe says
+    detector = load_detector(run, settings, device="cpu")[0]
     sums = {(name, what): np.zeros(3, np.int64) for name in DAMAGE for what in ("as such", "any")}
     clean: dict[str, float] = {}
     for number, (place, raw) in enumerate(held_out(args.data)):
@@ -105,7 +107,9 @@ def main() -> None:
         clean[place] = float(found(detector, section)["any"].mean())
         for name, (kind, each) in DAMAGE.items():
             image, true = damaged(section, each, number)
-            seen = found(detector, image)
+            seen = {
+                what: mask & (image > 0) for what, mask in found(detector, image).items()
+            }  # a fold leaves empty rims
             sums[name, "as such"] += counts(true, seen[kind])
             sums[name, "any"] += counts(true, seen["any"])
     rows = {f"{name}, {what}": scores(*total.tolist()) for (name, what), total in sums.items()}

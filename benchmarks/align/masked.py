@@ -27,6 +27,8 @@ from lamella.recipe.detector import load_detector
 from lamella.tasks.align.estimate import Estimator
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.defects.detector import Detector
+from lamella.tasks.defects.masks import MaskConfig
+from lamella.tasks.defects.settings import FindSettings
 
 torch.set_num_threads(1)
 CONDITIONS = {  # amplitude, smoothness, width of crack and fold, blackouts
@@ -52,7 +54,7 @@ def masks_of(kind: str, true: NDArray[np.bool_], fixed: Any, moving: Any) -> tup
         return None, None
     if kind == "true":
         return 2 * true.astype(np.uint8), None
-    detector = load_detector(kind, device="cpu")[0]
+    detector = load_detector(kind, FindSettings.load(MaskConfig().to_dict()), device="cpu")[0]
     return found(detector, moving), found(detector, fixed)
 
 

@@ -27,9 +27,9 @@ _SET = "objects"  # what components call the map they are made of
 class MaskConfig(Config):
     """How masks are made of a detector's maps. Distances and sizes are in pixels of the mip that it works at."""
 
-    crack: float = Field(0.5, ge=0, le=1, description="probability above which a pixel lies in a crack")
-    fold: float = Field(0.5, ge=0, le=1, description="probability above which a pixel lies on a fold")
-    cover: float = Field(0.5, ge=0, le=1, description="probability above which a pixel is covered or bare")
+    crack: float = Field(0.7, ge=0, le=1, description="probability above which a pixel lies in a crack")
+    fold: float = Field(0.6, ge=0, le=1, description="probability above which a pixel lies on a fold")
+    cover: float = Field(0.7, ge=0, le=1, description="probability above which a pixel is covered or bare")
     max_pool: int = Field(3, ge=1, description="side of the square whose highest probability a pixel gets first, odd")
     mean_pool: int = Field(3, ge=1, description="side of the square over which these are averaged then, odd")
     min_size: int = Field(200, ge=0, description="pixels below which a connected defect is dropped")
