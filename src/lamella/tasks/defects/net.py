@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from lamella.nets.around import Around
 from lamella.nets.unet import UNet
 
 Defect = Literal["crack", "fold", "cover"]
@@ -18,7 +19,7 @@ Section = Float[Tensor, "b 1 h w"]
 Logits = Float[Tensor, "b _ h w"]
 
 
-class DefectNet(nn.Module):
+class DefectNet(Around):
     """``net`` with one output per kind of defect, behind a fixed 3 x 3 smoothing that leaves missing data (0) out.
 
     The kernel has 1 - ``smoothing`` in its centre, a sixth of ``smoothing`` beside and a twelfth of it across.
@@ -32,27 +33,16 @@ class DefectNet(nn.Module):
         aside, across = smoothing / 6, smoothing / 12
         rows = [[across, aside, across], [aside, 1 - smoothing, aside], [across, aside, across]]
         self.register_buffer("kernel", torch.tensor(rows)[None, None], persistent=False)
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.keep_channels_last()
 
     @property
-    def stride(self) -> tuple[int, ...]:
-        """What sizes, and the places of blocks, must be multiples of."""
-        return self.net.stride
+    def inner(self) -> UNet:
+        return self.net
 
     @property
     def context(self) -> tuple[int, ...]:
-        """Pixels on each side that an output pixel depends on."""
+        """Pixels on each side that an output pixel depends on: one more than the net's, for the smoothing."""
         return tuple(n + 1 for n in self.net.context)
-
-    @property
-    def margin(self) -> tuple[int, ...]:
-        """Pixels per side by which the maps are smaller than the section."""
-        return self.net.margin
-
-    @property
-    def seamless(self) -> bool:
-        """Whether blocks with the context equal the whole."""
-        return self.net.seamless
 
     def forward(self, section: Section) -> Logits:
         """Logits: probabilities are their sigmoid."""
