@@ -148,7 +148,15 @@ def test_steps_overlap_and_blocks_in_memory_are_bounded():
     assert 2 <= job.most_held <= 3  # one after another would hold a single block
 
 
-def test_ctrl_c_leaves_a_ledger_to_go_on_from(tmp_path):
+@pytest.fixture
+def hears_ctrl_c():
+    """In the background of a shell, Python is born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_a_ledger_to_go_on_from(tmp_path, hears_ctrl_c):
     ledger, job = tmp_path / "ledger", Square(str(tmp_path), 0.01)
 
     def interrupt() -> None:

@@ -137,7 +137,8 @@ def test_held_out_samples_do_not_depend_on_the_seed(archive):
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_recipes_are_complete_but_for_the_data(name, archive):
-    load_recipe(name, [f"data.sources.0.path={archive}"])
+    channels = ["data.inputs=[0]", "data.targets=[1]"] if "translate" in name else []
+    load_recipe(name, [f"data.sources.0.path={archive}", *channels])
 
 
 @pytest.mark.parametrize(
