@@ -135,6 +135,7 @@ def build_app(words: Sequence[str] = ()) -> App:
         version=lamella.__version__,
         help_format="markdown",
         help_epilogue=_listed(_FIRST),
+        suppress_keyboard_interrupt=False,  # ``main`` says what to do next
     )
     _add(app, _VERBS, words[:1])
     for group, (help_, verbs) in _GROUPS.items():
