@@ -143,8 +143,9 @@ def test_a_killed_job_goes_on_and_ends_with_the_same(tmp_path, monkeypatch):
     assert not (tmp_path / "b.ome.zarr").exists()
     with pytest.raises(UserError, match="exists already"):
         predict([source], tmp_path / "a.ome.zarr", block=48)
+    before = len(made)  # at least four: other threads go on until they hear of it
     predict([source], tmp_path / "b.ome.zarr", block=48)
-    assert len(made) < 4 + 12
+    assert len(made) - before < 12
     a, b = (open_volume(tmp_path / f"{n}.ome.zarr") for n in "ab")
     np.testing.assert_array_equal(a.read(a.box), b.read(b.box))
     assert not list(tmp_path.glob(".*"))
