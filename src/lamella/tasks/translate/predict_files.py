@@ -14,6 +14,7 @@ Voxel size, units, places and names of positions are those of the source, names 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -228,15 +229,15 @@ def chunk_of(box: Box, meta: Meta, stride: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(n, sizes.get(a, 1)) for a, n in zip(meta.axes, box.shape, strict=True))
 
 
-class Sink:
+class Sink(ABC):
     """Where voxels go. Boxes (z, y, x) count from the first voxel, times from the first time."""
 
     chunk: tuple[int, int, int] = (1, 1, 1)
     """Voxels (z, y, x) of the smallest piece that two blocks must not share; 1 where a piece is as long as the axis."""
 
+    @abstractmethod
     def write(self, time: int, box: Box, array: NDArray[Any]) -> None:
         """Store ``array`` (targets, z, y, x)."""
-        raise NotImplementedError
 
 
 class VolumeSink(Sink):
