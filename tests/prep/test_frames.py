@@ -36,7 +36,7 @@ from lamella.prep.frame_settings import (
 )
 from lamella.prep.pipeline import read_config, run_prep, set_resize
 from lamella.prep.shading import measure_shading
-from lamella.prep.statistics import measure_statistics, with_statistics_of
+from lamella.prep.statistics import measure_statistics
 from lamella.prep.tiles import make_tiles, places, tile_rule
 from tests.io.cases import fingerprint
 
@@ -320,25 +320,6 @@ def test_other_settings_are_refused_and_replacing_removes_what_builds_on_them(fr
     record = json.loads((out / "shading.json").read_text())
     assert record["plan"]["settings"]["block"] == 16
     assert record["provenance"]["versions"]["lamella"]
-
-
-def test_new_data_are_normalised_by_their_own_inputs_and_restored_as_in_training(frames, tmp_path):
-    measure_statistics(frames, prep(tmp_path), StatisticsSettings(level="volume", spacing=2))
-    trained = Preprocessing.load(prep(tmp_path))
-    new = tmp_path / "new"
-    new.mkdir()
-    for z in range(3):  # brighter, and no stain at all
-        iio.imwrite(
-            new / f"im_c000_z{z:03d}_t000_p000.png",
-            np.full(SIZE, 50000, np.uint16) + stream(z).integers(0, 100, SIZE).astype(np.uint16),
-        )
-    made = with_statistics_of(
-        trained, str(new), [PHASE], StatisticsSettings(level="volume", spacing=2), tmp_path / "new.prep"
-    )
-    seen = made.view(open_volume(new / "p000"))
-    assert abs(np.median(seen.read(seen.box))) < 0.1
-    assert made.statistics.typical(STAIN) == trained.statistics.typical(STAIN)
-    assert made.statistics.typical(PHASE) == trained.statistics.typical(PHASE)
 
 
 def write(frames, name, array):

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from lamella.blockwise import Executor
 from lamella.core.errors import UserError
-from lamella.core.files import write_json
-from lamella.io.preprocessing import Group, Preprocessing, Statistics, stage_file
+from lamella.io.preprocessing import Group, Preprocessing, Statistics
 from lamella.prep.experiment import Experiment, Frame
 from lamella.prep.frame_settings import Selection, StatisticsSettings
 from lamella.prep.rows import Rows
@@ -129,36 +128,3 @@ def _typical(channel: int, groups: Sequence[Group]) -> Group:
     }
     centre, spread = (float(np.median([getattr(g, n) for g in groups])) for n in ("centre", "spread"))
     return Group(channel=channel, centre=centre, spread=spread, **limits)
-
-
-def with_statistics_of(
-    measures: Preprocessing, source: str, channels: Sequence[int], settings: StatisticsSettings, out: str | Path
-) -> Preprocessing:
-    """``measures`` for new data: each position of ``source`` normalised by its own intensities in ``channels`` (the inputs).
-
-    What a prediction is restored by stays: the typical group of every channel is that of the data first measured. ``out`` is a folder
-    for the new measures. Data sets normalised as a whole need none of this.
-    """
-    old = measures.statistics
-    if old is None or old.level == "dataset":
-        return measures
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    _carry(measures, folder)
-    asked = settings.model_copy(update={"channels": tuple(channels), "level": old.level})
-    measure_statistics(source, folder, asked)
-    new = Preprocessing.load(folder).statistics
-    assert new is not None
-    kept = [g for g in old.groups if g.key[1:] == (None, None, None)]
-    own = [g for g in new.groups if g.key[1:] != (None, None, None)]
-    statistics = Statistics(level=old.level, source=new.source, groups=(*own, *kept))
-    return measures.model_copy(update={"statistics": statistics})
-
-
-def _carry(measures: Preprocessing, folder: Path) -> None:
-    """Shading and resizing as stages of ``folder``, so that statistics are measured after them."""
-    plain = measures.to_dict()
-    for stage in ("shading", "resize"):
-        file = stage_file(folder, stage)
-        if not file.exists():
-            write_json(file, {"plan": {"carried": True}, "measured": plain[stage]})
