@@ -37,7 +37,7 @@ from lamella.core.volume import Meta, Volume
 from lamella.io import Preprocessing, open_volume, positions_of, present
 from lamella.io.frames import FRAMES
 from lamella.io.plan import make_plan
-from lamella.io.positions import create_positions
+from lamella.io.positions import create_positions, open_positions
 from lamella.io.prepared import as_type
 from lamella.recipe.demo_settings import DemoSettings
 from lamella.recipe.demonstration import RUN, Demonstration
@@ -157,7 +157,7 @@ def demo_recipe(demo: TranslateDemo, steps: int | None) -> Recipe:
 def own_positions(settings: DemoSettings) -> tuple[str, ...]:
     """Positions of one's own, if there are enough and all have several channels."""
     assert settings.data is not None
-    names = positions_of(settings.data)[: settings.images]
+    names = tuple(open_positions(settings.data))[: settings.images]  # a path that is nothing is refused here
     if len(names) < _FEWEST:
         raise UserError(
             f"{settings.data} has {len(names)} positions; the demonstration needs a folder of frames or a plate with at least {_FEWEST}"
