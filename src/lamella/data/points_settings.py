@@ -46,7 +46,7 @@ class PointSettings(Config):
             raise ValueError("total, per_image and per_object are three ways to say how many points; give one of them")
         if (self.classes == "values") != (self.values is not None):
             raise ValueError(
-                "classes 'values' and the list of values belong together, as in --classes values --values 0,255"
+                "classes 'values' and the list of values belong together, as in --classes values --values 0 --values 255"
             )
         if self.per_object is not None and self.classes == "values":
             raise ValueError(
