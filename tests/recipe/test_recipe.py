@@ -149,6 +149,10 @@ def test_shipped_recipes_are_complete_but_for_the_data(name, archive):
         ("task.kind=denoise", "'task.kind' is 'denoise'; this lamella has the tasks align, segment"),
         ("trainer.optimiser.kind=sgd", "adam"),
         ("trainer.steps=0", "trainer.steps"),
+        (
+            "task.apart=3",
+            r"data\.sections 2 holds no pair of sections 3 apart; set it to 4 or more, or lower task\.apart",
+        ),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(archive, change, message):

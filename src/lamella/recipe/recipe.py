@@ -85,7 +85,19 @@ class Recipe(Config):
             raise ValueError(f"task {self.task.kind!r} learns from data of kind {kinds}, not {wrong!r}")
         if self.validation is not None and self.validation.length is None and self.validation.held_out_needs_length:
             raise ValueError("validation.length is missing; set it to the number of held-out samples, for example 32")
+        self._check_apart()
         return self
+
+    def _check_apart(self) -> None:
+        """Refuse windows that hold no pair of sections as far apart as the aligner is to see."""
+        if not isinstance(self.task, AlignConfig):
+            return
+        for name, data in (("data", self.data), ("validation", self.validation)):
+            if isinstance(data, StacksData) and data.sections <= self.task.apart:
+                raise ValueError(
+                    f"{name}.sections {data.sections} holds no pair of sections {self.task.apart} apart; set it to "
+                    f"{self.task.apart + 1} or more" + (", or lower task.apart" if self.task.apart > 1 else "")
+                )
 
     def settled(self) -> Recipe:
         """With everything written down that is measured of the data or dealt out before a training, so that the run can be used, and

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from lamella.core.errors import UserError
 from lamella.core.rng import stream
 from lamella.data.sample import Layer, Sample
 from lamella.ops.field import warp
-from lamella.tasks.align.sample import DEFORMED, SOURCE, TARGET, KnownFields, trimmed
+from lamella.tasks.align.sample import DEFORMED, SOURCE, TARGET, KnownFields, neighbours, trimmed
 from lamella.tasks.align.schedule import LevelByLevel
 from lamella.tasks.align.task import AlignConfig, ConsensusTerm
 
@@ -51,6 +52,22 @@ def test_the_share_with_known_truth_has_the_source_as_target():
     same = (sample.shown[:, SOURCE] == sample.shown[:, TARGET]).flatten(1).all(1)
     assert same.tolist() == [True, True, False, False]
     assert sample.num_identical == 2
+
+
+def test_pairs_lie_up_to_apart_sections_from_each_other_in_either_order():
+    levels = torch.arange(1, 6) / 10  # section z is z tenths grey
+    stack = levels.view(1, 5, 1, 1).expand(400, 5, 4, 4)
+    found = neighbours(Sample({"sections": Layer(stack, "image")}), stream(0, "s"), 40, apart=3)["sections"].tensor
+    z = (found[:, :, 0, 0] * 10).round().int()
+    assert torch.equal(z[:40, SOURCE], z[:40, TARGET])
+    gaps = (z[40:, TARGET] - z[40:, SOURCE]).tolist()
+    assert set(gaps) == {-3, -2, -1, 1, 2, 3}
+    assert all(gaps.count(d) + gaps.count(-d) == pytest.approx(120, abs=30) for d in (1, 2, 3))
+
+
+def test_sections_farther_apart_than_a_window_is_deep_are_refused():
+    with pytest.raises(UserError, match=r"set data\.sections to 4"):
+        task(apart=3).sample(windows(), stream(0, "s"), True)
 
 
 def test_imaging_changes_what_is_shown_and_not_what_is_compared():

@@ -2,7 +2,8 @@
 
 ```
 source   ──── section z (clean for the loss, with imaging changes for the net)
-target   ──── its neighbour z ± 1; for a share of the batch the source itself, where the field is known to be zero
+target   ──── its neighbour z ± 1, or one up to ``apart`` sections away; for a share of the batch the source itself, where the field
+              is known to be zero
 deformed ──── the source moved by a known smooth field
 ```
 
@@ -79,15 +80,19 @@ def trimmed(sample: Sample, share: float) -> Sample:
     return sample.with_tensors(**middle)
 
 
-def neighbours(sample: Sample, rng: np.random.Generator, num_identical: int) -> Sample:
-    """Of each sample's window keep one adjacent pair in random order; the first ``num_identical`` get the source twice."""
+def neighbours(sample: Sample, rng: np.random.Generator, num_identical: int, apart: int = 1) -> Sample:
+    """Of each sample's window keep one pair in random order; the first ``num_identical`` get the source twice.
+
+    The sections of a pair are adjacent, or 1 to ``apart`` sections away from each other, each distance as often as any other.
+    """
     sections = sample[SECTIONS].tensor
     batch, depth = sections.shape[:2]
-    if depth < 2:
-        raise UserError(f"training windows hold {depth} section; set data.sections to 2 or more")
-    first = rng.integers(0, depth - 1, batch)
+    if depth <= apart:
+        raise UserError(f"training windows hold {depth} section(s); set data.sections to {apart + 1} or more")
+    gap = rng.integers(1, apart + 1, batch) if apart > 1 else np.ones(batch, np.int64)
+    first = rng.integers(0, depth - gap)
     swap = rng.integers(0, 2, batch)
-    source, target = first + swap, first + 1 - swap
+    source, target = first + swap * gap, first + (1 - swap) * gap
     target = np.where(np.arange(batch) < num_identical, source, target)
     pick = torch.as_tensor(np.stack([source, target], 1), device=sections.device)
     layers = {}

@@ -63,6 +63,11 @@ class AlignConfig(Config):
     similarity: SimilarityTerm = SimilarityTerm()
     smoothness: SmoothnessTerm = SmoothnessTerm()
     consensus: ConsensusTerm = ConsensusTerm()
+    apart: int = Setting(
+        1,
+        ge=1,
+        description="largest distance of the two sections of a pair; every distance from 1 on is drawn as often",
+    )
     known: KnownFields = KnownFields()
     known_weight: float = Setting(0.1, ge=0, description="weight of the distance to drawn fields, per pixel")
     coarse_weight: float = Setting(0.5, ge=0, le=1, description="weight of each level against the next finer one")
@@ -97,7 +102,7 @@ class AlignTask(Task):
         num_identical = round(config.known.share * batch.batch)
         if training:
             batch = augment(batch, config.specimen, rng)
-        pairs = neighbours(trimmed(batch, config.trim), rng, num_identical)
+        pairs = neighbours(trimmed(batch, config.trim), rng, num_identical, config.apart)
         return prepare(pairs, config.imaging if training else (), config.known, rng, num_identical)
 
     def loss(self, sample: AlignSample, step: int) -> dict[str, Tensor]:
