@@ -7,20 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from lamella.core.box import Box
 from lamella.ops.instances.base import (
     AFFINITIES,
-    SURE,
-    Links,
     Maps,
     Method,
     Parts,
     Pieces,
-    first_places,
+    crossings,
     numbered,
 )
 
@@ -92,25 +89,4 @@ def parts_of_segments(labels: NDArray[np.int32], write: Box, read: Box) -> Parts
     inner, old = numbered(labels[write.slices(read.start)], int(labels.max(initial=0)))
     sizes = np.bincount(inner.ravel(), minlength=len(old) + 1)[1:]
     nothing = np.zeros((len(old), write.ndim), np.int64)
-    return Parts(inner, Pieces(sizes, nothing, np.zeros(len(old), np.float32)), _crossings(labels, old, write, read))
-
-
-def _crossings(labels: NDArray[np.int32], old: NDArray[np.int64], write: Box, read: Box) -> Links:
-    """A link for each connected patch of an upper face on both sides of which there is the same segment."""
-    found = [Links.none(write.ndim)]
-    for axis in range(write.ndim):
-        if write.stop[axis] == read.stop[axis]:
-            continue
-        along = tuple(int(k == axis) for k in range(write.ndim))
-        above = write.shift([n * k for n, k in zip(write.shape, along, strict=True)])
-        face = above.intersect(write.shift(along))
-        beyond = labels[face.slices(read.start)]
-        within = labels[face.shift([-k for k in along]).slices(read.start)]
-        patches = cc3d.connected_components(
-            np.where(within == beyond, beyond, 0), connectivity=4 if face.ndim == 2 else 6, out_dtype=np.uint32
-        ).reshape(face.shape)
-        first = first_places(patches, int(patches.max(initial=0)))
-        voxels = np.stack(np.unravel_index(first, face.shape), axis=1) + np.array(face.start)
-        piece = (np.searchsorted(old, beyond.ravel()[first]) + 1).astype(np.int32)
-        found.append(Links(piece, voxels, np.full(len(first), SURE, np.float32)))
-    return Links.stack(found)
+    return Parts(inner, Pieces(sizes, nothing, np.zeros(len(old), np.float32)), crossings(labels, old, write, read))

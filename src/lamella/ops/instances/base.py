@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -170,6 +171,30 @@ def first_places(labels: NDArray[np.integer], count: int) -> NDArray[np.int64]:
     first = np.zeros(count + 1, np.int64)
     first[labels.ravel()[at]] = at
     return first[1:]
+
+
+def crossings(labels: NDArray[np.integer], old: NDArray[np.int64], write: Box, read: Box) -> Links:
+    """A link for each connected patch of an upper face of ``write`` on both sides of which there is the same segment.
+
+    ``labels`` covers ``read``, and ``old[k]`` is in it what piece k + 1 of the write box is.
+    """
+    found = [Links.none(write.ndim)]
+    for axis in range(write.ndim):
+        if write.stop[axis] == read.stop[axis]:
+            continue
+        along = tuple(int(k == axis) for k in range(write.ndim))
+        above = write.shift([n * k for n, k in zip(write.shape, along, strict=True)])
+        face = above.intersect(write.shift(along))
+        beyond = labels[face.slices(read.start)]
+        within = labels[face.shift([-k for k in along]).slices(read.start)]
+        patches = cc3d.connected_components(
+            np.where(within == beyond, beyond, 0), connectivity=4 if face.ndim == 2 else 6, out_dtype=np.uint32
+        ).reshape(face.shape)
+        first = first_places(patches, int(patches.max(initial=0)))
+        voxels = np.stack(np.unravel_index(first, face.shape), axis=1) + np.array(face.start)
+        piece = (np.searchsorted(old, beyond.ravel()[first]) + 1).astype(np.int32)
+        found.append(Links(piece, voxels, np.full(len(first), SURE, np.float32)))
+    return Links.stack(found)
 
 
 def _unite(count: int, pairs: NDArray[np.integer]) -> NDArray[np.int64]:

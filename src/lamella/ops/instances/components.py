@@ -26,6 +26,7 @@ from lamella.ops.instances.base import (
     Parts,
     Pieces,
     check_maps,
+    crossings,
     first_places,
     numbered,
     spacing,
@@ -81,7 +82,7 @@ class ComponentsMethod(Method):
         components, count = connected(core)
         grown = _grown(components, self.config.dilation, steps)[write.slices(known.start)]
         labels, old = numbered(grown, count)
-        links = Links.stack([_crossings(components, old, known, write), _anchors(components, old, known, write)])
+        links = Links.stack([crossings(components, old, write, known), _anchors(components, old, known, write)])
         sizes = np.bincount(labels.ravel(), minlength=len(old) + 1)[1:]
         peaks = np.zeros((len(old), write.ndim), np.int64)
         return Parts(labels, Pieces(sizes, peaks, np.zeros(len(old), np.float32)), links)
@@ -123,24 +124,6 @@ def _grown(labels: NDArray[np.uint32], radius: int, spacing: Sequence[float]) ->
         there = tuple(slice(max(o, 0), n - max(-o, 0)) for o, n in zip(offset, labels.shape, strict=True))
         np.copyto(out[here], labels[there], where=out[here] == 0)
     return out
-
-
-def _crossings(components: NDArray[np.uint32], old: NDArray[np.int64], known: Box, write: Box) -> Links:
-    """Links to where components go on beyond the upper faces of the block, one for each connected patch of contact."""
-    found = [Links.none(write.ndim)]
-    for axis in range(write.ndim):
-        if write.stop[axis] == known.stop[axis]:
-            continue
-        along = tuple(int(k == axis) for k in range(write.ndim))
-        above = write.shift([n * k for n, k in zip(write.shape, along, strict=True)])
-        face = above.intersect(write.shift(along))
-        beyond = components[face.slices(known.start)]
-        inner = components[face.shift([-k for k in along]).slices(known.start)]
-        patches, count = connected((inner > 0) & (beyond > 0))
-        first = first_places(patches, count)
-        voxels = np.stack(np.unravel_index(first, face.shape), axis=1) + np.array(face.start)
-        found.append(_sure(np.searchsorted(old, beyond.ravel()[first]) + 1, voxels))
-    return Links.stack(found)
 
 
 def _anchors(components: NDArray[np.uint32], old: NDArray[np.int64], known: Box, write: Box) -> Links:
