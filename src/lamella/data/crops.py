@@ -49,6 +49,24 @@ class Croppable(Protocol):
         ...
 
 
+Sides = int | tuple[int, ...]
+
+
+def per_axis(size: Sides, ndim: int) -> tuple[int, ...]:
+    """One size for each spatial axis."""
+    return (size,) * ndim if isinstance(size, int) else size
+
+
+def check_sides(ndim: int, crop: Sides, context: Sides, overhang: Sides) -> None:
+    """Raise ValueError unless each is one size or ``ndim`` of them, and the context leaves something of the crop."""
+    for name, value, least in (("crop", crop, 1), ("context", context, 0), ("overhang", overhang, 0)):
+        sides = per_axis(value, ndim)
+        if len(sides) != ndim or min(sides) < least:
+            raise ValueError(f"{name} {value} must be one size of at least {least}, or {ndim} of them")
+    if any(2 * c >= n for c, n in zip(per_axis(context, ndim), per_axis(crop, ndim), strict=True)):
+        raise ValueError(f"context {context} on both sides leaves nothing of a crop of {crop}")
+
+
 class CropsConfig(Config):
     """What crops are cut from images, with or without labels, and how the images are read."""
 
@@ -85,21 +103,12 @@ class CropsConfig(Config):
             raise ValueError(f"slices {self.slices} must be odd, with the section to learn in the middle")
         if self.slices > 1 and self.ndim == 3:
             raise ValueError("slices are for 2D nets; with ndim 3 the sections are an axis of the image")
-        for name, value, least in (
-            ("crop", self.crop, 1),
-            ("context", self.context, 0),
-            ("overhang", self.overhang, 0),
-        ):
-            sides = (value,) if isinstance(value, int) else value
-            if (not isinstance(value, int) and len(sides) != self.ndim) or min(sides, default=-1) < least:
-                raise ValueError(f"{name} {value} must be one size of at least {least}, or {self.ndim} of them")
-        if any(2 * c >= n for c, n in zip(self.per_axis(self.context), self.per_axis(self.crop), strict=True)):
-            raise ValueError(f"context {self.context} on both sides leaves nothing of a crop of {self.crop}")
+        check_sides(self.ndim, self.crop, self.context, self.overhang)
         return self
 
     def per_axis(self, size: int | tuple[int, ...]) -> tuple[int, ...]:
         """One size for each spatial axis."""
-        return (size,) * self.ndim if isinstance(size, int) else size
+        return per_axis(size, self.ndim)
 
     @property
     def crops(self) -> Crops:

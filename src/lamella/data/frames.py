@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lamella.core.config import Config
 from lamella.core.errors import UserError
-from lamella.data.crops import Crops
+from lamella.data.crops import Crops, check_sides, per_axis
 from lamella.data.frames_image import Finish, Unit
 from lamella.data.frames_measure import statistics, units
 from lamella.data.frames_samples import IMAGE, TARGET, WEIGHT, FramesSamples, FramesTiles
@@ -101,16 +101,7 @@ class FramesData(Channels):
 
     @model_validator(mode="after")
     def _check(self) -> FramesData:
-        for name, value, least in (
-            ("crop", self.crop, 1),
-            ("context", self.context, 0),
-            ("overhang", self.overhang, 0),
-        ):
-            sides = (value,) if isinstance(value, int) else value
-            if (not isinstance(value, int) and len(sides) != self.ndim) or min(sides, default=-1) < least:
-                raise ValueError(f"{name} {value} must be one size of at least {least}, or {self.ndim} of them")
-        if any(2 * c >= n for c, n in zip(self.per_axis(self.context), self.per_axis(self.crop), strict=True)):
-            raise ValueError(f"context {self.context} on both sides leaves nothing of a crop of {self.crop}")
+        check_sides(self.ndim, self.crop, self.context, self.overhang)
         low, high = self.target_range
         if not 0 <= low < high <= 100:
             raise ValueError(f"target_range {self.target_range} must be two percentiles, the lower first")
@@ -126,7 +117,7 @@ class FramesData(Channels):
 
     def per_axis(self, size: int | tuple[int, ...]) -> tuple[int, ...]:
         """One size for each spatial axis."""
-        return (size,) * self.ndim if isinstance(size, int) else size
+        return per_axis(size, self.ndim)
 
     def crops(self, slices: int = 1) -> Crops:
         """How crops lie in images, with so many slices as channels."""
