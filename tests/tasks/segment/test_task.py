@@ -8,12 +8,12 @@ import torch
 
 from lamella.core.errors import UserError
 from lamella.core.rng import stream
+from lamella.data.augment.trim import kept_size
 from lamella.data.sample import Layer, Sample
 from lamella.ops import map_losses as loss
 from lamella.ops import targets
 from lamella.tasks.segment.config import SegmentConfig
 from lamella.tasks.segment.crowd import crowd, draw
-from lamella.tasks.segment.sample import largest
 
 TINY = {
     2: {"kind": "unet", "features": [8, 12], "down": [2], "fold": 2},
@@ -244,8 +244,8 @@ def test_data_that_do_not_fit_are_refused():
         build.check(batch((8, 16, 16)))
     with pytest.raises(UserError, match="lack labels, valid"):
         build.check(batch().without("labels", "valid"))
-    with pytest.raises(UserError, match=r"multiples of \(4, 4\); set data.crop to 4 or more"):
-        largest((3, 3), 1.0, (4, 4))
+    with pytest.raises(UserError, match=r"multiples of \(4, 4\); set data.crop to \(4, 4\) or more"):
+        kept_size((3, 3), 1.0, (4, 4))
 
 
 @pytest.mark.parametrize(

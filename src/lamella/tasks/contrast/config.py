@@ -15,6 +15,7 @@ from lamella.data.augment.base import Uniform
 from lamella.data.augment.elastic import Elastic
 from lamella.data.augment.grain import Blur, Noise
 from lamella.data.augment.lighting import Brightness, Gamma
+from lamella.data.augment.trim import Trim
 from lamella.nets.unet import UNetConfig
 
 if TYPE_CHECKING:
@@ -69,12 +70,7 @@ class ContrastConfig(Config):
     )
     specimen: tuple[Specimen, ...] = default_specimen()
     imaging: tuple[Imaging, ...] = default_imaging()
-    trim: float = Setting(
-        0.7,
-        gt=0,
-        le=1,
-        description="share of a crop's side that views keep once they are turned, against empty corners",
-    )
+    trim: Trim = 0.7
 
     @model_validator(mode="after")
     def _check(self) -> ContrastConfig:

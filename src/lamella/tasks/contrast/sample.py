@@ -65,19 +65,6 @@ def check_batch(batch: Sample, in_channels: int, ndim: int) -> None:
         )
 
 
-def view_size(space: Sequence[int], share: float, stride: Sequence[int], margin: Sequence[int]) -> tuple[int, ...]:
-    """The largest size within ``share`` of ``space`` that the net takes."""
-    size = tuple(int(round(share * n) // s * s) for n, s in zip(space, stride, strict=True))
-    least = tuple(2 * m + s for m, s in zip(margin, stride, strict=True))
-    if any(n < need for n, need in zip(size, least, strict=True)):
-        crop = tuple(int(np.ceil(need / share)) for need in least)
-        raise UserError(
-            f"a crop of {tuple(space)} leaves views of {size}, and the net needs at least {least}; set data.crop to "
-            f"{crop} or more, or raise task.trim"
-        )
-    return size
-
-
 def draw_points(valid: Float[Tensor, "b 1 *space"], density: float, rng: np.random.Generator) -> Float[Tensor, "b n d"]:
     """Points anywhere in each sample, ``density`` per voxel; NaN where the sample does not count."""
     batch, space = valid.shape[0], tuple(valid.shape[2:])

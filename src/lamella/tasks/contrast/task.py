@@ -25,6 +25,7 @@ from torch import Tensor
 from lamella.core.errors import UserError
 from lamella.data.augment.affine import present
 from lamella.data.augment.arrange import Transpose
+from lamella.data.augment.trim import kept_size
 from lamella.data.sample import Sample
 from lamella.ops.ntxent import nt_xent
 from lamella.ops.points import at_points
@@ -33,7 +34,7 @@ from lamella.tasks.contrast import scores
 from lamella.tasks.contrast.config import ContrastConfig
 from lamella.tasks.contrast.net import ContrastNet
 from lamella.tasks.contrast.panels import draw_panels
-from lamella.tasks.contrast.sample import ContrastSample, check_batch, two_views, view_size
+from lamella.tasks.contrast.sample import ContrastSample, check_batch, two_views
 from lamella.train.task import Task
 
 Points = Float[Tensor, "n c"]
@@ -126,4 +127,4 @@ class ContrastTask(Task):
         return {"total": nt_xent(*projected, self.config.temperature), **told}
 
     def _size(self, batch: Sample) -> tuple[int, ...]:
-        return view_size(batch.space, self.config.trim, self.net.stride, self.net.margin)
+        return kept_size(batch.space, self.config.trim, self.net.stride, self.net.margin)

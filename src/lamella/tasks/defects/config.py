@@ -18,6 +18,7 @@ from lamella.data.augment.lighting import Brightness, Compress, Gamma, Limit
 from lamella.data.augment.painted import Debris, Rift, Wrinkle
 from lamella.data.augment.patterns import Gradients
 from lamella.data.augment.seams import Crack, Fold
+from lamella.data.augment.trim import Trim
 from lamella.nets.unet import UNetConfig
 from lamella.tasks.defects.masks import MaskConfig
 from lamella.tasks.defects.net import DEFECTS, Defect
@@ -87,12 +88,7 @@ class DefectsConfig(Config):
         default_damage(), min_length=1, description="what is put into clean sections; the last lies on top"
     )
     imaging: tuple[Imaging, ...] = default_imaging()
-    trim: float = Setting(
-        0.706,
-        gt=0,
-        le=1,
-        description="share of a crop's side that is kept once it has been turned, against empty corners",
-    )
+    trim: Trim = 0.706
     masks: MaskConfig = Setting(MaskConfig(), description="how masks are made of the maps")
 
     @model_validator(mode="after")

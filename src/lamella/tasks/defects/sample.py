@@ -24,6 +24,7 @@ from lamella.data.augment import SHOWN, augment, show
 from lamella.data.augment.arrange import Crop
 from lamella.data.augment.base import Augment
 from lamella.data.augment.damage import MASKS
+from lamella.data.augment.trim import kept_size
 from lamella.data.sample import SECTIONS, Layer, Sample
 from lamella.tasks.defects.config import DAMAGE
 from lamella.tasks.defects.net import DEFECTS, Defect
@@ -49,17 +50,6 @@ def check_batch(batch: Sample, trim: float, stride: Sequence[int]) -> None:
             "data.sections=1"
         )
     kept_size(batch.space, trim, stride)
-
-
-def kept_size(space: Sequence[int], share: float, stride: Sequence[int]) -> tuple[int, ...]:
-    """The largest size within ``share`` of ``space`` that the net takes."""
-    size = tuple(int(round(share * n) // s * s) for n, s in zip(space, stride, strict=True))
-    if min(size) == 0:
-        raise UserError(
-            f"a crop of {tuple(space)} leaves {size} for a net that needs multiples of {tuple(stride)}; set data.crop to "
-            f"{int(np.ceil(max(stride) / share))} or more"
-        )
-    return size
 
 
 def prepare(

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lamella.data.augment.trim import kept_size
 from lamella.data.sample import Sample
 from lamella.ops import map_losses as losses
 from lamella.tasks.defects.config import DefectsConfig
 from lamella.tasks.defects.net import DefectNet
 from lamella.tasks.defects.panels import draw_panels
-from lamella.tasks.defects.sample import DefectsSample, check_batch, kept_size, prepare
+from lamella.tasks.defects.sample import DefectsSample, check_batch, prepare
 from lamella.train.task import Task
 
 _PATIENCE = 300  # steps that a new net may take before it finds anything

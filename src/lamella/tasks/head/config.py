@@ -10,6 +10,7 @@ from pydantic import model_validator
 from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.data.augment import Imaging, Specimen
+from lamella.data.augment.trim import Trim
 from lamella.nets.heads import DenseHeadConfig, HeadNetConfig
 from lamella.nets.unet import UNetConfig
 from lamella.ops.affinities import check_offsets
@@ -41,12 +42,7 @@ class HeadConfig(Config):
     )
     specimen: tuple[Specimen, ...] = Setting((), description="augmentations that move images and truth")
     imaging: tuple[Imaging, ...] = Setting((), description="augmentations of what the net is shown")
-    trim: float = Setting(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of a crop's side that is kept once it has been turned, against empty corners",
-    )
+    trim: Trim = 1.0
 
     @model_validator(mode="after")
     def _check(self) -> HeadConfig:

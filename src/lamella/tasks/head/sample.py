@@ -91,18 +91,6 @@ def _check_classes(batch: Sample, num: int) -> None:
         )
 
 
-def largest(space: Sequence[int], share: float, stride: Sequence[int], margin: Sequence[int]) -> tuple[int, ...]:
-    """The largest size within ``share`` of ``space`` that the net takes."""
-    size = tuple(int(round(share * n) // s * s) for n, s in zip(space, stride, strict=True))
-    least = tuple(2 * m + s for m, s in zip(margin, stride, strict=True))
-    if any(n < need for n, need in zip(size, least, strict=True)):
-        crop = tuple(int(np.ceil(need / share)) for need in least)
-        raise UserError(
-            f"a crop of {tuple(space)} leaves {size}, and the net needs {least}; set data.crop to {crop} or more"
-        )
-    return size
-
-
 def moved(batch: Sample, specimen: Sequence[Augment], size: tuple[int, ...], rng: np.random.Generator) -> Sample:
     """The middle of a moved batch, with the layer ``frame``."""
     if size == batch.space and not specimen:

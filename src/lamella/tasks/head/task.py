@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from lamella.core.errors import UserError
+from lamella.data.augment.trim import kept_size
 from lamella.data.points import classes_in
 from lamella.data.sample import Sample
 from lamella.tasks.head import loss, scores
@@ -27,7 +28,6 @@ from lamella.tasks.head.sample import (
     MapSample,
     PointSample,
     check_batch,
-    largest,
     map_sample,
     moved,
     point_sample,
@@ -56,7 +56,7 @@ class HeadTask(Task):
                 "a net, and augmentations that move images, need what surrounds the points; set data.crop to 64 or more"
             )
         if not listed:
-            largest(batch.space, self.config.trim, self.net.stride, self.net.margin)
+            kept_size(batch.space, self.config.trim, self.net.stride, self.net.margin)
 
     def sample(self, batch: Sample, rng: np.random.Generator, training: bool) -> HeadSample:
         """What is shown, and what is to come of it; nothing is augmented for validation."""
@@ -65,7 +65,7 @@ class HeadTask(Task):
         share = config.trim if training else 1.0
         size = batch.space
         if self.net.base is not None or share < 1:
-            size = largest(batch.space, share, self.net.stride, self.net.margin)
+            size = kept_size(batch.space, share, self.net.stride, self.net.margin)
         batch = moved(batch, config.specimen if training else (), size, rng)
         imaging = config.imaging if training else ()
         if classes_in(batch):

@@ -14,6 +14,7 @@ from lamella.data.augment.arrange import Mirror, Transpose
 from lamella.data.augment.base import Uniform
 from lamella.data.augment.grain import Blur, Noise
 from lamella.data.augment.lighting import Brightness, Gamma
+from lamella.data.augment.trim import Trim
 from lamella.nets.dcan import DcanConfig
 from lamella.nets.unet import UNetConfig
 from lamella.ops.instances import Basins, InstancesConfig
@@ -78,12 +79,7 @@ class SegmentConfig(Config):
     )
     specimen: tuple[Specimen, ...] = default_specimen()
     imaging: tuple[Imaging, ...] = default_imaging()
-    trim: float = Setting(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of a crop's side that is kept once it has been turned, against empty corners",
-    )
+    trim: Trim = 1.0
     instances: InstancesConfig = Setting(Basins(), description="how instances are made of the maps")
 
     @model_validator(mode="after")

@@ -120,17 +120,5 @@ def prepare(batch: Sample, imaging: Sequence[Augment], truth: Truth, rng: np.ran
     return SegmentSample(shown, labels, valid, stacked, emphasis)
 
 
-def largest(space: Sequence[int], share: float, stride: Sequence[int]) -> tuple[int, ...]:
-    """The largest size within ``share`` of ``space`` that the net takes."""
-    size = tuple(int(round(share * n) // s * s) for n, s in zip(space, stride, strict=True))
-    if min(size) == 0:
-        need = max(-(-s // 1) for s in stride)
-        raise UserError(
-            f"a crop of {tuple(space)} leaves {size} for a net that needs multiples of {tuple(stride)}; set data.crop to "
-            f"{round(need / share)} or more"
-        )
-    return size
-
-
 def _stack(arrays: list[NDArray[np.float32]], device: torch.device) -> Float[Tensor, "b 1 *space"]:
     return torch.from_numpy(np.stack(arrays)[:, None]).to(device)

@@ -19,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lamella.data.augment.trim import kept_size
 from lamella.data.sample import Sample
 from lamella.ops import map_losses as loss
 from lamella.tasks.segment.config import SegmentConfig
 from lamella.tasks.segment.net import Head, SegmentNet
 from lamella.tasks.segment.panels import draw_panels
-from lamella.tasks.segment.sample import SegmentSample, Truth, arranged, check_batch, largest, prepare
+from lamella.tasks.segment.sample import SegmentSample, Truth, arranged, check_batch, prepare
 from lamella.tasks.segment.scores import instances, precision_at_half
 from lamella.train.task import Phase, Task
 
@@ -50,12 +51,12 @@ class SegmentTask(Task):
 
     def check(self, batch: Sample) -> None:
         check_batch(batch, self.config.channels, self.net.ndim)
-        largest(batch.space, self.config.trim, self.net.stride)
+        kept_size(batch.space, self.config.trim, self.net.stride)
 
     def sample(self, batch: Sample, rng: np.random.Generator, training: bool) -> SegmentSample:
         config = self.config
         check_batch(batch, config.channels, self.net.ndim)
-        size = largest(batch.space, config.trim if training else 1.0, self.net.stride)
+        size = kept_size(batch.space, config.trim if training else 1.0, self.net.stride)
         batch = arranged(batch, config.specimen if training else (), size, rng, config.crowded if training else 0.0)
         return prepare(batch, config.imaging if training else (), self._truth, rng)
 

@@ -13,6 +13,7 @@ from lamella.data.augment import Imaging, Specimen
 from lamella.data.augment.affine import Rotate, Scale
 from lamella.data.augment.arrange import Mirror, Transpose
 from lamella.data.augment.base import Uniform
+from lamella.data.augment.trim import Trim
 from lamella.nets.stack_unet import StackUNetConfig
 from lamella.nets.unet import UNetConfig
 from lamella.tasks.translate.loss import NAMED, LossConfig
@@ -56,12 +57,7 @@ class TranslateConfig(Config):
     )
     specimen: tuple[Specimen, ...] = default_specimen()
     imaging: tuple[Imaging, ...] = ()
-    trim: float = Setting(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of a crop's side that is kept once it has been turned, against empty corners",
-    )
+    trim: Trim = 1.0
 
     @model_validator(mode="before")
     @classmethod

@@ -70,16 +70,9 @@ def check_batch(batch: Sample, expected: Expected) -> None:
             raise UserError(f"{name} has {found} channels (counting slices), the net has {need}; {advice}")
 
 
-def largest(space: Sequence[int], share: float, stride: Sequence[int]) -> tuple[int, ...]:
-    """The largest size within ``share`` of ``space`` (in the plane) that the net takes."""
-    shares = (1.0,) * (len(space) - 2) + (share, share)
-    size = tuple(int(round(p * n) // s * s) for n, s, p in zip(space, stride, shares, strict=True))
-    if min(size) == 0:
-        need = tuple(int(np.ceil(s / p)) for s, p in zip(stride, shares, strict=True))
-        raise UserError(
-            f"a crop of {tuple(space)} leaves {size} for a net that needs multiples of {tuple(stride)}; set data.crop to {need} or more"
-        )
-    return size
+def in_plane(space: Sequence[int], share: float) -> tuple[float, ...]:
+    """``share`` of y and x, and all of z: slices are too few to lose any, and nothing turns them."""
+    return (1.0,) * (len(space) - 2) + (share, share)
 
 
 def arranged(batch: Sample, specimen: Sequence[Augment], size: tuple[int, ...], rng: np.random.Generator) -> Sample:

@@ -17,12 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lamella.core.errors import UserError
+from lamella.data.augment.trim import kept_size
 from lamella.data.sample import Sample
 from lamella.ops import fidelity
 from lamella.tasks.translate.config import TranslateConfig
 from lamella.tasks.translate.net import TranslateNet
 from lamella.tasks.translate.panels import draw_panels
-from lamella.tasks.translate.sample import Expected, TranslateSample, arranged, check_batch, largest, prepare
+from lamella.tasks.translate.sample import Expected, TranslateSample, arranged, check_batch, in_plane, prepare
 from lamella.train.task import Task
 
 Maps = Float[Tensor, "b t *space"]
@@ -48,7 +49,7 @@ class TranslateTask(Task):
 
     def check(self, batch: Sample) -> None:
         check_batch(batch, self._expected)
-        size = largest(batch.space, self.config.trim, self.net.stride)
+        size = kept_size(batch.space, in_plane(batch.space, self.config.trim), self.net.stride)
         given = tuple(n - 2 * m for n, m in zip(size, self.net.margin, strict=True))
         least = self.config.loss.least
         if min(given[-2:]) < least:
@@ -60,7 +61,8 @@ class TranslateTask(Task):
     def sample(self, batch: Sample, rng: np.random.Generator, training: bool) -> TranslateSample:
         config = self.config
         check_batch(batch, self._expected)
-        size = largest(batch.space, config.trim if training else 1.0, self.net.stride)
+        share = config.trim if training else 1.0
+        size = kept_size(batch.space, in_plane(batch.space, share), self.net.stride)
         batch = arranged(batch, config.specimen if training else (), size, rng)
         return prepare(batch, config.imaging if training else (), config.depth, rng)
 
