@@ -9,27 +9,18 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lamella.blockwise import Executor
+from lamella.cli.place import Place
 from lamella.tasks.align.settings import AlignSettings
 
 _FLAT = Parameter(name="*")
 
 
 @dataclass(frozen=True)
-class Place:
-    """What of the source is aligned, and on which hardware."""
+class MaskedPlace(Place):
+    """What of the source is aligned, with which masks, and on which hardware."""
 
-    bbox: str | None = None
-    "Part to align, START:STOP for z,y,x in voxels of the mip; all of it if left out."
-    mip: int = 0
-    "Mip of the source at which it is aligned and written."
-    dataset: str | None = None
-    "Which data set of the source, if it holds several."
     masks: str | None = None
     "Volume of masks on the voxels of the source, 0 normal, 1 near a defect, 2 inside, as lamella defects writes them."
-    device: str = "auto"
-    "auto (a GPU if there is one), cpu, cuda or cuda:1."
-    runs: Path = Path("runs")
-    "Folder that holds the runs."
 
 
 def align(
@@ -37,7 +28,7 @@ def align(
     source: str,
     out: str,
     *,
-    place: Annotated[Place, _FLAT] = Place(),
+    place: Annotated[MaskedPlace, _FLAT] = MaskedPlace(),
     settings: Annotated[AlignSettings, _FLAT] = AlignSettings(),  # noqa: B008 immutable
     executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable
     overwrite: bool = False,

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from lamella.blockwise import Executor
+from lamella.cli.place import Place
 from lamella.infer.settings import InferSettings
 from lamella.tasks.defects.settings import FindSettings
 
 _FLAT = Parameter(name="*")
-
-
-@dataclass(frozen=True)
-class Place:
-    """What of the source is looked at, and on which hardware."""
-
-    bbox: str | None = None
-    "Part to look at, START:STOP for z,y,x in voxels of the mip; all of it if left out."
-    mip: int = 0
-    "Mip of the source at which defects are looked for; that of the training."
-    dataset: str | None = None
-    "Which data set of the source, if it holds several."
-    device: str = "auto"
-    "auto (a GPU if there is one), cpu, cuda or cuda:1."
-    runs: Path = Path("runs")
-    "Folder that holds the runs."
 
 
 def defects(
@@ -36,7 +19,7 @@ def defects(
     source: str,
     out: str,
     *,
-    place: Annotated[Place, _FLAT] = Place(),
+    place: Annotated[Place, _FLAT] = Place(),  # noqa: B008 immutable
     settings: Annotated[FindSettings, _FLAT] = FindSettings(),  # noqa: B008 immutable
     net: Annotated[InferSettings, _FLAT] = InferSettings(),  # noqa: B008 immutable
     executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable

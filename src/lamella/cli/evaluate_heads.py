@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from lamella.cli.place import Hardware
 from lamella.infer.settings import InferSettings
 from lamella.recipe.validate.settings import ValidateSettings
 
@@ -19,15 +20,11 @@ _FLAT = Parameter(name="*")
 
 
 @dataclass(frozen=True)
-class Checkpoints:
+class Checkpoints(Hardware):
     """Which checkpoints are validated, and on which hardware."""
 
     checkpoints: str = ""
     "Checkpoints of the run with commas between them, or all; that of RUN, or its best, if not given."
-    device: str = "auto"
-    "auto (a GPU if there is one), cpu, cuda or cuda:1."
-    runs: Path = Path("runs")
-    "Folder that holds the runs."
 
     @property
     def names(self) -> list[str]:
