@@ -51,7 +51,26 @@ def test_local_correlation_is_blind_to_brightness_and_contrast():
     assert sim.LocalCorrelation()(a, 1 - a, valid).min() > 1.9
 
 
-@pytest.mark.parametrize("penalty", [sim.LocalCorrelation(), sim.StructuralSimilarity()], ids=lambda p: p.kind)
+def test_one_map_of_an_encoding_correlates_as_an_image_does():
+    (a, valid), (b, _) = images(), images(1)
+    of_maps = sim.EncodingCorrelation(window=9, floor=1e-4)
+    torch.testing.assert_close(of_maps(a, b, valid), sim.LocalCorrelation(window=9, floor=1e-4)(a, b, valid))
+
+
+def test_maps_of_an_encoding_count_by_how_much_they_vary():
+    (a, valid), (b, _) = images(), images(1)
+    penalty = sim.EncodingCorrelation(floor=1e-6)
+    loud_alike = penalty(torch.cat([10 * a, a], 1), torch.cat([10 * a, b], 1), valid)
+    loud_unlike = penalty(torch.cat([a, 10 * a], 1), torch.cat([a, 10 * b], 1), valid)
+    assert loud_alike.max() < 0.05
+    assert loud_unlike.mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [sim.LocalCorrelation(), sim.StructuralSimilarity(), sim.EncodingCorrelation()],
+    ids=lambda p: p.kind,
+)
 def test_invalid_pixels_do_not_leak_into_their_neighbours(penalty):
     (a, valid), (b, _) = images(), images(1)
     valid[..., 10:14, 10:14] = 0

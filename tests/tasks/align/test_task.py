@@ -11,9 +11,10 @@ from lamella.core.errors import UserError
 from lamella.core.rng import stream
 from lamella.data.sample import Layer, Sample
 from lamella.ops.field import warp
+from lamella.tasks.align import objective
 from lamella.tasks.align.sample import DEFORMED, SOURCE, TARGET, KnownFields, neighbours, trimmed
 from lamella.tasks.align.schedule import LevelByLevel
-from lamella.tasks.align.task import AlignConfig, ConsensusTerm
+from lamella.tasks.align.task import AlignConfig, ConsensusTerm, _Fields
 
 NET = {"levels": 3, "skip": 1, "kernel": 3, "features": 6, "channels": (16, 16), "correlation": 2}
 GENTLE = {"amplitude": (1.0, 3.0), "spacing": (24.0, 48.0), "shift": 1.0}
@@ -101,6 +102,32 @@ def test_every_part_of_the_loss_is_there_and_moves_the_net():
     parts["total"].backward()
     silent = [n for n, p in build.net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+def test_encodings_that_are_compared_take_no_gradient_and_leave_no_trace():
+    build = task(similarity={"penalty": {"kind": "encodings"}})
+    sample = build.sample(windows(), stream(0, "s"), True)
+    fields = _Fields(build.net, sample, 1)
+    before = {name: value.clone() for name, value in build.net.state_dict().items()}
+    source, target = fields.clean(1)
+    assert build.net.training
+    assert not source.requires_grad
+    assert not target.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in build.net.state_dict().items())
+    parts = build.loss(sample, 0)
+    parts["similarity"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in build.net.aligners.parameters())
+
+
+def test_encodings_fit_where_sections_do():
+    build = task(similarity={"penalty": {"kind": "encodings"}})
+    sample = build.sample(windows(), stream(0, "s"), True)
+    fields = _Fields(build.net, sample, 1)
+    pair, still = fields.pair_at(1, True), torch.zeros(2, 2, 32, 32)
+    fits, shifted = (
+        objective.similarity(build.config.similarity, pair, f, fields.clean(1)) for f in (still, still + 3)
+    )
+    assert fits < 0.7 * shifted
 
 
 def test_parts_without_weight_are_left_out():

@@ -23,13 +23,14 @@ from lamella.ops.smoothness import Jacobian, Smoothness
 
 Map = Float[Tensor, "b 1 h w"]
 Field = Float[Tensor, "b 2 h w"]
+Encoding = Float[Tensor, "b c h w"]
 
 
 class SimilarityTerm(Config):
     """How alike the aligned source and the target must be."""
 
     weight: float = Setting(1.0, ge=0, description="weight of the similarity penalty")
-    penalty: Similarity = Setting(LocalCorrelation(), description="penalty per pixel: mse, ncc or ssim")
+    penalty: Similarity = Setting(LocalCorrelation(), description="penalty per pixel: mse, ncc, ssim or encodings")
     near: float = Setting(5.0, ge=0, description="λ4: weight near a defect, against 1 on normal tissue")
     inside: float = Setting(0.0, ge=0, description="λ5: weight inside a defect")
 
@@ -103,13 +104,19 @@ def _restore_range(
     return mean + (coarse - mean) * (wanted / std)
 
 
-def similarity(term: SimilarityTerm, pair: Pair, field: Field) -> Float[Tensor, ""]:
-    """The weighted similarity penalty of the source warped by ``field`` against the target."""
-    moved = warp(pair.source, field, padding="border")
+def similarity(
+    term: SimilarityTerm, pair: Pair, field: Field, encodings: tuple[Encoding, Encoding] | None = None
+) -> Float[Tensor, ""]:
+    """The weighted similarity penalty of the source warped by ``field`` against the target.
+
+    ``encodings`` of source and target, of the pair's size, are for penalties that compare those.
+    """
+    source, target = (pair.source, pair.target) if encodings is None else encodings
+    moved = warp(source, field, padding="border")
     valid = masks.erode((warp(pair.source_valid, field) > 0.99).to(field.dtype) * pair.target_valid, 1)
     moved_mask = None if pair.source_mask is None else masks.warp_mask(pair.source_mask, field)
     weights = masks.similarity_weights(pair.target_mask, moved_mask, valid, near=term.near, inside=term.inside)
-    return weighted_mean(term.penalty(moved, pair.target, valid), weights.detach())
+    return weighted_mean(term.penalty(moved, target, valid), weights.detach())
 
 
 def smoothness(term: SmoothnessTerm, pair: Pair, field: Field, level: int) -> Float[Tensor, ""]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from lamella.core.config import Config
 from lamella.data.augment import Imaging, Specimen, augment, default_imaging, default_specimen
 from lamella.data.sample import Sample
-from lamella.nets.aligner import AlignerConfig, Encodings, Fields, SiamesePyramid
+from lamella.nets.aligner import AlignerConfig, Encoding, Encodings, Fields, SiamesePyramid
 from lamella.ops.field import coarser, compose, halve, rotate180
 from lamella.tasks.align import objective
 from lamella.tasks.align.objective import SimilarityTerm, SmoothnessTerm
@@ -165,7 +165,9 @@ class AlignTask(Task):
         everywhere = torch.ones_like(valid)
         pair = fields.pair_at(level, self.config.restore_range)
         if weights["similarity"]:
-            parts["similarity"] = objective.similarity(self.config.similarity, pair, field)
+            term = self.config.similarity
+            compared = fields.clean(level) if term.penalty.compares == "encodings" else None
+            parts["similarity"] = objective.similarity(term, pair, field, compared)
         parts["smoothness"] = objective.smoothness(self.config.smoothness, pair, field, level)
         if weights["deformation"]:
             expected = compose(known, field)
@@ -189,6 +191,7 @@ class _Fields:
         self.levels = range(net.config.levels - 1, stop - 1, -1)
         self._encodings = [net.encode(sample.shown[:, i, None]) for i in range(sample.shown.shape[1])]
         self._done: dict[str, Fields] = {}
+        self._clean: tuple[Encodings, Encodings] | None = None
         real = slice(sample.num_identical, None)
         p = sample.pair
         self._pair = objective.Pair(
@@ -233,6 +236,16 @@ class _Fields:
     def pair_at(self, level: int, restore_range: bool) -> objective.Pair:
         """The clean neighbours at a level."""
         return self._pair.at_level(level, restore_range=restore_range)
+
+    def clean(self, level: int) -> tuple[Encoding, Encoding]:
+        """Encodings of the clean neighbours at a level, as they are: they take no gradient and leave no trace in the net."""
+        if self._clean is None:
+            encoders, training = self.net.encoders, self.net.encoders.training
+            with torch.no_grad():
+                encoders.eval()
+                self._clean = self.net.encode(self._pair.source), self.net.encode(self._pair.target)
+                encoders.train(training)
+        return self._clean[0][level].float(), self._clean[1][level].float()
 
     def _real(self, channel: int) -> Encodings:
         return {level: e[self.sample.num_identical :] for level, e in self._encodings[channel].items()}
