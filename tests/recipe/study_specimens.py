@@ -99,10 +99,18 @@ def volume_values(folder: Path) -> dict[str, Any]:
         "figure": "voi_sum",
         "contrast": {
             "recipe": "contrast",
-            "set": {**_TRAINER, **moved, "task.net": net, "task.loss": "vicreg", "data.overhang": 0, "task.trim": 1.0},
+            "set": {
+                **_TRAINER,
+                **moved,
+                "task.net": net,
+                "task.loss": "vicreg",
+                "task.beside": [0, [0, 1, 1]],
+                "data.overhang": 0,
+                "task.trim": 1.0,
+            },
         },
         "scratch": {"recipe": "head_baseline", "set": {**_TRAINER, **moved, "data.context": 0, "task.trim": 1.0}},
         "looks": 1,
-        "head": {"steps": [20], "smoothed": [0.0, 1.0]},
+        "head": {"steps": [20]},
         "forest": {"trees": 5, "sigma_max": 2.0},
     }

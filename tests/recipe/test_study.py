@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 
 from lamella.core.errors import UserError
@@ -17,7 +18,7 @@ from lamella.data.points_table import read_points
 from lamella.recipe.study.config import StudyConfig, read_study
 from lamella.recipe.study.images import Sets
 from lamella.recipe.study.methods import learner_of
-from lamella.recipe.study.recipes import contrast_recipe, normaliser_of
+from lamella.recipe.study.recipes import contrast_recipe, normaliser_of, scratch_recipe
 from lamella.recipe.study.report import write_page
 from lamella.recipe.study.results import Results
 from lamella.recipe.study.run import Study, begin_study, run_study
@@ -123,16 +124,41 @@ def test_scores_are_those_of_the_truth_itself(finished: tuple[Path, StudyConfig,
     assert scorer.figures(empty, config.ways) == [0.0, 0.0]
 
 
-def test_a_head_reads_smoothed_intensities_beside_the_embedding(finished: tuple[Path, StudyConfig, Study]) -> None:
-    _, config, study = finished
-    beside = config.model_copy(update={"head": config.head.model_copy(update={"smoothed": (0.0, 2.0)})})
-    sets = Sets.open(beside, normaliser_of(beside))
-    images = {image.name: image for image in sets.train}
-    learner = learner_of("embedding", beside, 0, images, study.nets)
-    table = read_points(study.points(0))
+def test_head_and_baseline_read_the_intensities_beside_the_embedding(
+    finished: tuple[Path, StudyConfig, Study], tmp_path: Path
+) -> None:
+    beside = finished[1].to_dict()
+    beside["contrast"]["set"]["task.beside"] = [0, 2.0]
+    config = StudyConfig.load(beside)
+    assert scratch_recipe(config, 0, tmp_path / "points.csv").task.beside == (0, 2.0)  # type: ignore[union-attr]
+    sets = Sets.open(config, normaliser_of(config))
+    learner = learner_of("embedding", config, 0, {image.name: image for image in sets.train}, tmp_path)
+    table = read_points(finished[2].points(0))
     (look, *_) = learner.looks(table, 4)
     assert look.maps(sets.test[0]).shape == (2, 1, 64, 64)
     assert learner._at(table, table.first(4))[0].shape == (4, 4 + 2)  # type: ignore[attr-defined]
+
+
+def test_sections_of_a_volume_are_scored_by_themselves(tmp_path: Path) -> None:
+    values = volume_values(tmp_path)
+    labels = np.zeros((6, 40, 40), np.uint8)
+    labels[:, 4:20, 4:20] = labels[:, 4:20, 24:36] = 255
+    labels[3, 4:20, 20:24] = 255  # one section joins the two
+    tifffile.imwrite(tmp_path / "test" / "labels" / "test.tif", labels, metadata={"axes": "ZYX"})
+    test = {**values["test"], "components": True}
+    whole, each = (
+        StudyConfig.load(
+            {**values, "test": test, "sections": sections, "objects": {"kind": "membranes", "min_size": 20}}
+        )
+        for sections in (False, True)
+    )
+    image = Sets.open(whole, normaliser_of(whole)).test[0]
+    assert [int(truth.max()) for _, truth in Scorer(whole, [image]).images[0][1]] == [1]
+    assert [int(truth.max()) for _, truth in Scorer(each, [image]).images[0][1]] == [2, 2, 2, 1, 2, 2]
+    probable = np.stack([labels == 0, labels > 0]).astype(np.float32)
+    assert Scorer(each, [image]).figures(lambda _: probable, each.ways)[0] < 0.05
+    with pytest.raises(UserError, match="sections is for volumes"):
+        StudyConfig.load({**study_values(tmp_path / "flat"), "sections": True})
 
 
 def test_volumes_are_studied_as_volumes(tmp_path: Path) -> None:

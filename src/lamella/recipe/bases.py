@@ -1,6 +1,6 @@
 """What a head takes over from what it is put on: a contrast run, or the embeddings that were stored.
 
-What a recipe leaves out, the net, ``h_channels``, channels and slices, and how intensities are scaled, is that of the contrast run
+What a recipe leaves out, the net, ``h_channels``, ``beside``, channels and slices, and how intensities are scaled, is that of the contrast run
 that it starts from. What it says otherwise is refused where the weights would not fit.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PARENTS = {"head": ("head", "contrast")}  # tasks whose runs another task may start from, besides its own
 
-_WEIGHTS = ("net", "h_channels", "channels")
+_WEIGHTS = ("net", "h_channels", "beside", "channels")
 _DATA = ("ndim", "slices", "normaliser")
 
 
@@ -67,10 +67,11 @@ def _refuse_others(task: Mapping[str, Any], base: ContrastConfig, run: str) -> N
         )
     if "net" in task and UNetConfig.load(task["net"], "task.net") != base.net:
         raise UserError(f"task.net is not that of run {run!r}; leave it out of the recipe")
-    for key in ("h_channels", "channels"):
-        if key in task and task[key] != getattr(base, key):
+    own = base.to_dict()
+    for key in ("h_channels", "beside", "channels"):
+        if key in task and task[key] != own[key]:
             raise UserError(
-                f"task.{key}={task[key]} is not that of run {run!r}, {getattr(base, key)}; leave it out of the recipe"
+                f"task.{key}={task[key]} is not that of run {run!r}, {own[key]}; leave it out of the recipe"
             )
 
 

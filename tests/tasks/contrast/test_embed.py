@@ -36,7 +36,9 @@ NETS = {
 
 
 def embedder(net="2D", slices=1, precision="float32"):
-    config = ContrastConfig.load({"net": NETS[net], "channels": slices, "h_channels": 5})
+    name, _, beside = net.partition(" with ")
+    learnt = {"h_channels": 3, "beside": [0, 9.0]} if beside else {"h_channels": 5}
+    config = ContrastConfig.load({"net": NETS[name], "channels": slices, **learnt})
     built = seeded(config.build, 0).net.eval()
     return Embedder(built, ORIGIN, Percentile(), slices, settings=InferSettings(precision=precision))
 
@@ -69,6 +71,9 @@ def stored(path):
         ("2D valid", 1, (1, 61, 45)),
         ("2D folded", 1, (1, 61, 45)),
         ("3D anisotropic", 1, (7, 50, 41)),
+        ("2D folded with intensities", 1, (1, 90, 75)),
+        ("2D valid with intensities", 1, (1, 90, 75)),
+        ("3D anisotropic with intensities", 1, (7, 50, 41)),
     ],
 )
 def test_blocks_equal_the_whole(tmp_path, net, slices, shape):

@@ -28,7 +28,8 @@ STEPS = [
     f"trainer.{v}"
     for v in ("steps=2", "batch_size=2", "log_every=1", "device=cpu", "precision='32'", "panels_every=0", "graph=false")
 ]
-CONTRAST = ["data.crop=32", "data.overhang=0", "task.point_density=0.1", "task.h_channels=5", NET, *STEPS]
+LEARNT = ["task.h_channels=3", "task.beside=[0, 1.5]"]  # and two channels of intensities, which makes five
+CONTRAST = ["data.crop=32", "data.overhang=0", "task.point_density=0.1", *LEARNT, NET, *STEPS]
 EXACT = InferSettings(precision="float32")
 
 
@@ -86,7 +87,7 @@ def image(name="i0"):
 def test_a_head_takes_net_scaling_and_weights_over():
     contrast, dense = load_run("first:last"), load_run("dense:last")
     assert dense.recipe.task.net == contrast.recipe.task.net
-    assert dense.recipe.task.h_channels == 5
+    assert (dense.recipe.task.h_channels, dense.recipe.task.beside) == (3, (0, 1.5))
     assert dense.recipe.data.normaliser == contrast.recipe.data.normaliser
     assert RunFolder.open("dense").parent()["name"] == "first"
     for name, value in contrast.task.net.base.state_dict().items():
@@ -202,7 +203,9 @@ def test_what_does_not_fit_is_refused_before_training(capsys):
             "holds embeddings of second",
             [*stored, "data.sources=[{path: embedded, names: [i0]}, {path: others, names: [i1]}]"],
         ),
-        ("task.h_channels=7 is not that of run 'first', 5", [*dense, "--from", "first", "task.h_channels=7"]),
+        ("task.h_channels=7 is not that of run 'first', 3", [*dense, "--from", "first", "task.h_channels=7"]),
+        ("task.beside=[2] is not that of run 'first'", [*dense, "--from", "first", "task.beside=[2]"]),
+        ("there is none", [*stored, "task.net=null", "task.beside=[2]"]),
         ("task.net is none", [*dense, "--from", "first", "task.net=null", "task.freeze_base=false"]),
         ("none is given; name a contrast run with --from", dense),
         ("is in data and in validation", [*dense, "--from", "first", "validation.sources=[{path: set}]"]),

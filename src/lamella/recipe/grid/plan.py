@@ -29,10 +29,11 @@ from lamella.recipe.recipe import Recipe
 from lamella.recipe.tune.folder import assignment, changed
 from lamella.recipe.validate.samples import source_of
 from lamella.recipe.validate.score import method_of
+from lamella.tasks.contrast.config import ContrastConfig
 from lamella.tasks.head.config import HeadConfig
 
 _RECORD = "grid.json"
-_OF_BASE = {"task": ("net", "h_channels", "channels"), "data": ("ndim", "slices", "normaliser")}
+_OF_BASE = {"task": ("net", "h_channels", "beside", "channels"), "data": ("ndim", "slices", "normaliser")}
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def write_plan(config: GridConfig) -> Plan:
 
 def fitted(seg: Combination, combination: Combination) -> dict[str, Any]:
     """The values of a head's recipe on the net of a contrast recipe."""
-    base = parse_recipe(combination.values, combination.name, task="contrast").to_dict()
+    recipe = parse_recipe(combination.values, combination.name, task="contrast")
+    assert isinstance(recipe.task, ContrastConfig)
+    base = recipe.to_dict()
     values = json.loads(json.dumps(seg.values))
     if seg.reads in ("base", "scratch"):
         for section, keys in _OF_BASE.items():
@@ -142,7 +145,7 @@ def fitted(seg: Combination, combination: Combination) -> dict[str, Any]:
         values["task"]["freeze_base"] = False
     if seg.reads == "embeddings":
         ndim = base["data"]["ndim"]
-        values["task"] = {**values["task"], "net": None, "channels": base["task"]["h_channels"], "ndim": ndim}
+        values["task"] = {**values["task"], "net": None, "channels": recipe.task.out_channels, "ndim": ndim}
         values["task"]["freeze_base"] = False
         values["data"] = {**values["data"], "ndim": ndim, "slices": 1, "normaliser": {"kind": "factor", "factor": 1.0}}
     return values

@@ -84,23 +84,12 @@ class HeadSettings(Config):
     hidden: tuple[int, ...] = Field((32,), description="widths of its hidden layers")
     decay: float = Field(0.1, ge=0, description="weight of the squared weights in its loss")
     steps: tuple[int, ...] = Field((5, 15, 60), min_length=1, description="steps of L-BFGS after which it is looked at")
-    smoothed: tuple[float, ...] = Field(
-        (),
-        description="beside each embedding, intensities smoothed by Gaussians of these deviations in voxels; 0: the voxel's own",
-    )
 
     @field_validator("steps")
     @classmethod
     def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if min(value) < 1 or list(value) != sorted(set(value)):
             raise ValueError("steps must be at least 1 and rise")
-        return value
-
-    @field_validator("smoothed")
-    @classmethod
-    def _deviations(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if min(value, default=0) < 0:
-            raise ValueError("deviations cannot be negative")
         return value
 
 
@@ -114,6 +103,10 @@ class StudyConfig(Config):
         None, min_length=1, description="images without labels for the contrast runs; those of train if not given"
     )
     ndim: Literal[2, 3] = Field(2, description="2: sections, 3: volumes")
+    sections: bool = Field(
+        False,
+        description="of volumes, score each section by itself: regions of a mask of membranes are no objects across sections",
+    )
     classes: ClassesConfig = Field(Foreground(), description="what points are points of, and what is predicted")
     objects: tuple[Objects, ...] = Field(
         (DistanceWatershed(),),
@@ -171,6 +164,10 @@ class StudyConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> StudyConfig:
+        if self.sections and self.ndim == 2:
+            raise ValueError(
+                "sections is for volumes, and ndim 2 looks at sections anyway; leave it out, or set ndim to 3"
+            )
         if self.points[0] < len(self.classes.names):
             raise ValueError(
                 f"{self.points[0]} points cannot show the {len(self.classes.names)} classes; give at least as many"

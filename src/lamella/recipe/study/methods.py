@@ -15,13 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from lamella.core.box import Box
 from lamella.data.labelled_image import LabelledImage
 from lamella.data.points_table import PointTable, write_points
 from lamella.infer.maps import SpaceOp
-from lamella.recipe.study.config import HeadSettings, StudyConfig
+from lamella.recipe.study.config import StudyConfig
 from lamella.recipe.study.images import whole
 from lamella.recipe.study.recipes import contrast_recipe, normaliser_of, scratch_recipe
 from lamella.recipe.tune.crew import abandoned
@@ -197,7 +196,7 @@ class Heads:
         """Features (n, h) at all points of one image, and of some of its voxels."""
         if name not in self._vectors:
             image, start = self.images[name], time.process_time()
-            maps = features_of(image, self.features, self.config.head)
+            maps = self.features.of(image)
             places = np.floor(points.places[points.of(name)] + 0.5).astype(np.int64) - image.part.box.start
             flat = maps.reshape(len(maps), -1)
             every = max(flat.shape[1] * len(self.images) // _SAMPLE, 1)
@@ -209,18 +208,8 @@ class Heads:
         """Features of an image to predict."""
         key = f"{image.part.volume.path} {image.part.box} {image.part.time}"
         if key not in self._kept:
-            self._kept[key] = features_of(image, self.features, self.config.head).astype(np.float16)
+            self._kept[key] = self.features.of(image).astype(np.float16)
         return self._kept[key].astype(np.float32)
-
-
-def features_of(image: LabelledImage, features: Features, settings: HeadSettings) -> Maps:
-    """Features with the smoothed intensities that are asked for beside them; in sections each is smoothed by itself."""
-    found = features.of(image)
-    if not settings.smoothed or isinstance(features, Pixels):
-        return found
-    shown = whole(image)
-    blurred = [gaussian_filter(shown, (0, 0, s, s)) if s else shown for s in settings.smoothed]
-    return np.concatenate([found, *blurred])
 
 
 @dataclass

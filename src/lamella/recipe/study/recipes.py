@@ -40,6 +40,7 @@ def scratch_recipe(config: StudyConfig, seed: int, points: Path) -> Recipe:
         "seed": seed,
         "task.net": task.net.to_dict(),
         "task.h_channels": task.h_channels,
+        "task.beside": task.to_dict()["beside"],
         "task.channels": task.channels,
         "task.head": {"kind": "sparse", "hidden": list(config.head.hidden)},
         "task.target": {"kind": "classes", "classes": config.classes.to_dict()},

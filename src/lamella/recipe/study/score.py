@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.measure import label
 
 from lamella.data.labelled_image import LabelledImage
 from lamella.ops.classes import Values
-from lamella.ops.matching import Overlaps
+from lamella.ops.matching import IGNORED, Overlaps
 from lamella.ops.matching_partition import partition_figures
 from lamella.ops.matching_scores import ObjectScores, compare
 from lamella.recipe.study.config import StudyConfig, Way
@@ -26,7 +27,8 @@ class Scorer:
 
     def __init__(self, config: StudyConfig, images: Sequence[LabelledImage]) -> None:
         self.config = config
-        self.images = [(image, [(s, s.truth()) for s in samples_of(image, config.ndim)]) for image in images]
+        ndim = 2 if config.sections else config.ndim
+        self.images = [(image, [(s, truth_of(s)) for s in samples_of(image, ndim)]) for image in images]
 
     def figures(self, maps: Callable[[LabelledImage], Maps], ways: Sequence[Way]) -> list[float]:
         """The figure of each way of making objects; NaN where nothing can be compared."""
@@ -63,3 +65,12 @@ class Scorer:
         if self.config.figure == "AP50":
             return float(reduce(add, each).figures()["AP50"])
         return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
+
+
+def truth_of(sample: Sample) -> NDArray[np.int64]:
+    """True labels of a sample; in a section of a volume, regions of a mask are those of the section, however they go on above it."""
+    truth = sample.truth()
+    opened = sample.image.opened
+    if sample.plane is None or not opened.components or opened.flat:
+        return truth
+    return np.where(truth == IGNORED, IGNORED, label(np.where(truth == IGNORED, 0, truth), connectivity=1))

@@ -16,6 +16,7 @@ from lamella.data.augment.elastic import Elastic
 from lamella.data.augment.grain import Blur, Noise
 from lamella.data.augment.lighting import Brightness, Gamma
 from lamella.data.augment.trim import Trim
+from lamella.nets.beside import Deviation, check_deviations
 from lamella.nets.unet import UNetConfig
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ class ContrastConfig(Config):
     kind: Literal["contrast"] = "contrast"
     channels: int = Setting(1, ge=1, description="channels of the images, times data.slices")
     net: UNetConfig = default_net()
-    h_channels: int = Setting(16, ge=1, description="channels of the embedding")
+    h_channels: int = Setting(16, ge=1, description="channels of the embedding that are learnt")
+    beside: tuple[Deviation, ...] = Setting(
+        (),
+        description="intensities that follow the learnt channels, smoothed by Gaussians of these deviations in voxels, 0 as they are",
+    )
     projection: tuple[int, ...] | None = Setting(
         None,
         description="widths of the layers between embedding and loss, which are left off afterwards; none: two of h_channels",
@@ -76,12 +81,18 @@ class ContrastConfig(Config):
     def _check(self) -> ContrastConfig:
         if self.projection is not None and min(self.projection, default=1) < 1:
             raise ValueError(f"projection {list(self.projection)} must hold widths of at least 1")
+        check_deviations(self.beside, self.net.ndim)
         return self
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Of the layers between embedding and loss."""
         return (self.h_channels,) * 2 if self.projection is None else self.projection
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the embedding, learnt or not."""
+        return self.h_channels + self.channels * len(self.beside)
 
     def build(self) -> ContrastTask:
         from lamella.tasks.contrast.task import ContrastTask

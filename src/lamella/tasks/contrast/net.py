@@ -22,13 +22,13 @@ Maps = Float[Tensor, "b _ ..."]  # (b, h, *space); smaller than the image with v
 
 
 class ContrastNet(Around):
-    """``base`` gives embeddings, ``projection`` layers of the given widths make of them what is compared."""
+    """``base`` gives embeddings, ``projection`` layers of the given widths make of their ``learnt`` channels what is compared."""
 
-    def __init__(self, base: UNet, widths: tuple[int, ...]) -> None:
+    def __init__(self, base: UNet, widths: tuple[int, ...], learnt: int) -> None:
         super().__init__()
-        self.base = base
+        self.base, self.learnt = base, learnt
         layers: list[nn.Module] = []
-        for number, (inputs, outputs) in enumerate(pairwise((base.out_channels, *widths))):
+        for number, (inputs, outputs) in enumerate(pairwise((learnt, *widths))):
             layers += [nn.ReLU()] if number else []
             layers.append(nn.Linear(inputs, outputs))
         self.projection = nn.Sequential(*layers)

@@ -27,6 +27,7 @@ from lamella.data.augment.affine import present
 from lamella.data.augment.arrange import Transpose
 from lamella.data.augment.trim import kept_size
 from lamella.data.sample import Sample
+from lamella.nets.beside import build_beside
 from lamella.ops.ntxent import nt_xent
 from lamella.ops.points import at_points
 from lamella.ops.vicreg import vicreg
@@ -51,7 +52,8 @@ class ContrastTask(Task):
 
     def __init__(self, config: ContrastConfig) -> None:
         self.config = config
-        self.net = ContrastNet(config.net.build(config.channels, config.h_channels), config.widths)
+        base = build_beside(config.net, config.channels, config.h_channels, config.beside)
+        self.net = ContrastNet(base, config.widths, config.h_channels)
 
     def check(self, batch: Sample) -> None:
         check_batch(batch, self.config.channels, self.net.ndim)
@@ -104,12 +106,12 @@ class ContrastTask(Task):
         )
 
     def _embedded(self, sample: ContrastSample) -> tuple[Points, Points]:
-        """The embeddings of all points that count, in each view; both views go through the net as one batch."""
+        """What is learnt of the embeddings of all points that count, in each view; both views go through the net as one batch."""
         views = sample.first, sample.second
         maps = self.net(torch.cat([view.image for view in views])).chunk(2)
         lost = torch.tensor(self.net.margin, device=sample.kept.device)
         first, second = (
-            at_points(m, (view.points - lost).nan_to_num(), self.config.sampling)[sample.kept]
+            at_points(m[:, : self.net.learnt], (view.points - lost).nan_to_num(), self.config.sampling)[sample.kept]
             for m, view in zip(maps, views, strict=True)
         )
         return first, second

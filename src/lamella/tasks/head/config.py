@@ -11,6 +11,7 @@ from lamella.core.config import Config
 from lamella.core.errors import UserError
 from lamella.data.augment import Imaging, Specimen
 from lamella.data.augment.trim import Trim
+from lamella.nets.beside import Deviation, build_beside, check_deviations
 from lamella.nets.heads import DenseHeadConfig, HeadNetConfig
 from lamella.nets.unet import UNetConfig
 from lamella.ops.affinities import check_offsets
@@ -34,6 +35,9 @@ class HeadConfig(Config):
         None, description="spatial axes, where there is no net that tells; 2 if not given"
     )
     h_channels: int = Setting(16, ge=1, description="channels of the embedding that the net gives the head")
+    beside: tuple[Deviation, ...] = Setting(
+        (), description="smoothed intensities that the head reads too, as of the contrast task"
+    )
     freeze_base: bool = Setting(False, description="keep the net as it comes from --from, and train the head alone")
     head: HeadNetConfig = Setting(DenseHeadConfig(), description="dense: for labelled images; sparse: for points")
     target: TargetConfig = Setting(Classes(), description="affinities, or classes")
@@ -50,6 +54,12 @@ class HeadConfig(Config):
             raise ValueError(f"ndim {self.ndim} is not that of the net, {self.net.ndim}; leave ndim out")
         if self.freeze_base and self.net is None and "net" in self.model_fields_set:  # --from may bring one
             raise ValueError("freeze_base keeps a net as it is, and there is none; leave it out, or set net")
+        if self.beside and self.net is None and "net" in self.model_fields_set:
+            raise ValueError(
+                "beside is what stands beside the embedding of a net, and there is none; leave it out, or set net"
+            )
+        if self.net is not None:
+            check_deviations(self.beside, self.net.ndim)
         if isinstance(self.target, Affinities) and self.target.offsets is not None:
             try:
                 check_offsets(self.target.offsets, self.axes)
@@ -70,8 +80,8 @@ class HeadConfig(Config):
     def build_net(self) -> HeadNet:
         from lamella.tasks.head.net import HeadNet
 
-        base = None if self.net is None else self.net.build(self.channels, self.h_channels)
-        read = self.channels if base is None else self.h_channels
+        base = None if self.net is None else build_beside(self.net, self.channels, self.h_channels, self.beside)
+        read = self.channels if base is None else base.out_channels
         return HeadNet(
             base,
             self.head.build(self.axes, read, len(self.names)),
