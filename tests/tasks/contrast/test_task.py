@@ -42,10 +42,11 @@ def task(net=FLAT, **changes):
         (FLAT, (40, 40), {}),
         (FLAT, (40, 40), {"sampling": "nearest", "projection": [12, 5]}),
         (FLAT, (40, 40), {"loss": "vicreg"}),
+        (FLAT, (40, 40), {"negatives": "crop"}),
         (VALIDLY, (48, 48), {"projection": []}),
         (DEEP, (8, 32, 32), {"specimen": ANISOTROPIC}),
     ],
-    ids=["2D", "2D nearest", "2D without negatives", "2D valid", "3D"],
+    ids=["2D", "2D nearest", "2D without negatives", "2D of each crop", "2D valid", "3D"],
 )
 def test_it_learns_to_tell_places_apart(net, space, changes):
     learner = task(net, **changes)
@@ -75,6 +76,18 @@ def test_samples_of_a_batch_are_told_apart_from_each_other_too():
     alone[1] = False
     single = learner.loss(type(both)(both.first, both.second, alone), 0)["total"]
     assert learner.loss(both, 0)["total"] > single + 0.3  # twice as many others: about ln 2 more
+
+
+def test_negatives_of_the_crop_leave_other_crops_out():
+    learner = task(negatives="crop")
+    both = learner.sample(batch((40, 40)), stream(0), training=True)
+    totals, counts = [], both.kept.sum(1)
+    for k in range(2):
+        alone = torch.zeros_like(both.kept)
+        alone[k] = both.kept[k]
+        totals.append(learner.loss(type(both)(both.first, both.second, alone), 0)["total"])
+    expected = (torch.stack(totals) * counts).sum() / counts.sum()
+    torch.testing.assert_close(learner.loss(both, 0)["total"], expected)
 
 
 def test_no_common_point_is_no_reason_to_stop():

@@ -69,6 +69,11 @@ class ContrastConfig(Config):
         "ntxent",
         description="ntxent: places are told from each other; vicreg: views of a place are alike, and channels differ",
     )
+    negatives: Literal["batch", "crop"] = Setting(
+        "batch",
+        description="of ntxent: what a place is told from, all of the batch, or those of its own crop, so that nothing is learnt of "
+        "what tells one image from another",
+    )
     temperature: float = Setting(0.1, gt=0, description="of ntxent: the lower, the more the nearest others count")
     sampling: Literal["linear", "nearest"] = Setting(
         "linear", description="embedding of a point: linear between voxels, or that of the nearest voxel"

@@ -1,9 +1,11 @@
 """The contrast task: learn embeddings from images without labels, by telling places apart.
 
-    total = NT-Xent over all points of the batch (see ``lamella.ops.ntxent``), or VICReg (``lamella.ops.vicreg``)
+    total = NT-Xent over all points of the batch, or of each crop (see ``lamella.ops.ntxent``), or VICReg (``lamella.ops.vicreg``)
 
 Two views of every crop are drawn. The embeddings of a point in both are to be alike, and with NT-Xent unlike those of all other
-points of the batch, in either view and in any sample.
+points of the batch, in either view and in any sample; with ``negatives: crop`` of those of the same sample alone. Where images differ
+in noise, focus or size of what they show, the quickest way to tell their places apart is to tell the images apart, and that says
+nothing of what a place is.
 
 The embedding of a point is linear between voxels by default. Points are moved exactly, and fall anywhere between voxels, at other
 places in either view: the nearest voxel's embedding would be up to half a voxel off along each axis, in each view by another
@@ -80,12 +82,16 @@ class ContrastTask(Task):
         )
 
     def loss(self, sample: ContrastSample, step: int) -> dict[str, Tensor]:
-        return self._losses(*self._embedded(sample))
+        return self._losses(*self._embedded(sample), sample)
 
     def validate(self, sample: ContrastSample) -> dict[str, Tensor]:
         first, second = self._embedded(sample)
         found = {"recalled": scores.recalled(self.net.project(first), self.net.project(second))}
-        return {**self._losses(first, second), **found, "dimensions": scores.dimensions(torch.cat([first, second]))}
+        return {
+            **self._losses(first, second, sample),
+            **found,
+            "dimensions": scores.dimensions(torch.cat([first, second])),
+        }
 
     def inputs(self, sample: ContrastSample) -> tuple[Any, ...]:
         return (sample.first.image,)
@@ -116,7 +122,7 @@ class ContrastTask(Task):
         )
         return first, second
 
-    def _losses(self, first: Points, second: Points) -> dict[str, Tensor]:
+    def _losses(self, first: Points, second: Points, sample: ContrastSample) -> dict[str, Tensor]:
         projected = self.net.project(first), self.net.project(second)
         with torch.no_grad():
             told = {
@@ -126,7 +132,16 @@ class ContrastTask(Task):
             }
         if self.config.loss == "vicreg":
             return {"total": vicreg(self.net.expand(first), self.net.expand(second)), **told}
-        return {"total": nt_xent(*projected, self.config.temperature), **told}
+        return {"total": self._told_apart(*projected, sample), **told}
+
+    def _told_apart(self, first: Points, second: Points, sample: ContrastSample) -> Tensor:
+        """NT-Xent over the points of the batch, or the mean over points of that of their crops."""
+        if self.config.negatives == "batch":
+            return nt_xent(first, second, self.config.temperature)
+        counts = sample.kept.sum(1).tolist()
+        crops = zip(first.split(counts), second.split(counts), strict=True)
+        total = torch.stack([nt_xent(a, b, self.config.temperature) * len(a) for a, b in crops]).sum()
+        return total / max(len(first), 1)
 
     def _size(self, batch: Sample) -> tuple[int, ...]:
         return kept_size(batch.space, self.config.trim, self.net.stride, self.net.margin)
