@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from lamella.core.config import Config
+from lamella.tasks.align.joint_settings import JointSettings
 
 
 class AlignSettings(Config):
     """Tiles, targets and chains (see ``volume``)."""
 
+    method: Literal["sequence", "vote", "joint"] = Field(
+        "sequence",
+        description="each section to its aligned neighbour; to what several neighbours vote for; or all sections at once",
+    )
+    joint: JointSettings = Field(JointSettings(), description="neighbours and how they are joined, for vote and joint")
     tile: int = Field(
         1024, ge=64, description="side of the tiles on which fields are estimated, pixels; memory follows it"
     )
@@ -42,4 +50,12 @@ class AlignSettings(Config):
             raise ValueError(
                 f"decay {self.decay} is for chains that are stitched together; give chain too, or leave it out"
             )
+        if self.method == "sequence" and self.joint != JointSettings():
+            raise ValueError("joint settings are for method vote or joint; give one of these, or leave them out")
+        if self.method != "sequence":
+            for name in ("fill", "memory"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name} is for method sequence; method {self.method} links sections by joint.neighbours"
+                    )
         return self

@@ -61,9 +61,9 @@ class Tiling:
         candidates = [y * self.counts[1] + x for y in spans[0] for x in spans[1]]
         return [i for i in candidates if not self.tile(i).intersect(box).is_empty]
 
-    def blend(self, box: Box, read: Callable[[int], Field]) -> Field:
-        """The blended field (2, y, x) of ``box``; ``read(index)`` gives a whole tile's field."""
-        total = np.zeros((2, *box.shape), np.float32)
+    def blend(self, box: Box, read: Callable[[int], Field], channels: int = 2) -> Field:
+        """The blended field (2, y, x) of ``box``; ``read(index)`` gives a whole tile's field. Other maps have other ``channels``."""
+        total = np.zeros((channels, *box.shape), np.float32)
         mass = np.zeros(box.shape, np.float32)
         for index in self.touching(box):
             tile = self.tile(index)

@@ -29,6 +29,7 @@ from lamella.core.volume import Volume
 from lamella.io import open_volume
 from lamella.io.place import Place
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.joint import Together
 from lamella.tasks.align.masked import Masked
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.walk import Outputs, Walk
@@ -84,10 +85,11 @@ def align_volume(
     }
     work = _begin(out, plan, overwrite, [fields_path(out)] + ([] if masks is None else [masks_path(out)]))
     paths = Outputs(out, fields_path(out), _scratch(out, work), None if masks is None else masks_path(out))
-    walk = Walk(source, box, estimator, config, paths)
+    walk = (Walk if config.method == "sequence" else Together)(source, box, estimator, config, paths)
     facts |= {} if masks is None else {"masks": masks.path}
     if not work.created:
         with work.creating():
+            walk.check()
             walk.create(provenance(source=source.path, box=str(box), config=config.to_dict(), **facts))
     walk.do(work, executor or Executor())
     work.finish()

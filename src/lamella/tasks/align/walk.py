@@ -41,7 +41,6 @@ class Walk:
     """One alignment: its geometry, its volumes and the order of its stages."""
 
     def __init__(self, source: Volume, box: Box, estimator: Estimator, config: AlignSettings, paths: Outputs) -> None:
-        self.source, self.box, self.estimator, self.config, self.paths = source, box, estimator, config, paths
         self.masks = source.masks if isinstance(source, Masked) else None
         levels = estimator.fine_levels
         shape = Box.of(box.shape[1:]).scale((2**levels, 2**levels)).shape
@@ -61,21 +60,13 @@ class Walk:
             if self._stitched:
                 self._create_image(self._chain_masks_path, {}, "uint8")
         tiling = self.plane.tiling
-        shape = (min(tiling.largest, n) for n in tiling.shape)
-        box = Box.of((len(self.chains) * len(tiling), 2, *shape))
-        create_volume(
-            self._tiles_path,
-            box=box,
-            dtype="float32",
-            meta=Meta.plain("tcyx"),
-            chunk=(1, *box.shape[1:]),
-            overwrite=True,
-        )
+        shape = tuple(min(tiling.largest, n) for n in tiling.shape)
+        self._create_tiles(self._tiles_path, (self.num_slots * len(tiling), 2, *shape))
 
     def do(self, work: Unfinished, executor: Executor) -> None:
         """All stages of all sections, in order."""
         with progress(f"aligning {self.box.shape[0]} sections", self.num_blocks) as meter, Crew(executor) as crew:
-            stages = _Stages(work, meter, crew)
+            stages = Stages(work, meter, crew)
             aligned = open_volume(self.paths.aligned, writable=True)
             fields = Stored(open_volume(self.paths.fields, writable=True))
             chain_aligned, chain_fields = aligned, fields
@@ -86,8 +77,7 @@ class Walk:
             stages.run(Copy(self.source, aligned, fields, self.plane, first), self._blocks(1), "first", first)
             self._carry(((self.chains[0], first),), self.paths.masks, fields, stages, f"masks-{first}")
             chain_masks = self._chain_masks_path if self._stitched else self.paths.masks
-            for items in self._rounds():
-                self._align(items, chain_aligned, chain_fields, stages, chain_masks)
+            self._align_all(chain_aligned, chain_fields, stages, chain_masks)
             if self._stitched:
                 self._stitch(aligned, chain_fields, fields, stages)
 
@@ -95,6 +85,14 @@ class Walk:
     def num_blocks(self) -> int:
         """Blocks of all stages together."""
         tiles, blocks = len(self.plane.tiling), len(self._blocks(1))
+    def check(self) -> None:
+        """Raise UserError if the settings do not suit the sections."""
+
+    @property
+    def num_slots(self) -> int:
+        """Sections whose tiles are kept at once."""
+        return len(self.chains)
+
         sections = self.box.shape[0] - 1
         stitching = (len(self.chains) + sections) * blocks if self._stitched else 0
         carrying = (1 + sections * (2 if self._stitched else 1)) * blocks if self.masks is not None else 0
@@ -144,13 +142,13 @@ class Walk:
         stages.run(render, self._blocks(len(items)), f"render-{z}", z)
         self._carry(items, masks_path, fields, stages, f"masks-{z}")
 
-    def _carry(self, items: Items, path: str | None, fields: Stored, stages: _Stages, name: str) -> None:
+    def _carry(self, items: Items, path: str | None, fields: Stored, stages: Stages, name: str) -> None:
         """The masks of sections, as their fields move them."""
         if self.masks is not None and path is not None:
             job = CarryMasks(self.masks, open_volume(path, writable=True), fields, self.plane, items)
             stages.run(job, self._blocks(len(items)), name, items[0][1])
 
-    def _stitch(self, aligned: Volume, chain_fields: Stored, fields: Stored, stages: _Stages) -> None:
+    def _stitch(self, aligned: Volume, chain_fields: Stored, fields: Stored, stages: Stages) -> None:
         """Anchors one after the other (each needs the one before), then all sections at once."""
         first, decay, torn = self.box.start[0], self.config.decay, self.masks is not None
         for chain in self.chains:
@@ -185,6 +183,11 @@ class Walk:
         offset = [b - c * step + (step - 1) / 2 for b, c in zip(self.box.start[1:], corner, strict=True)]
         described = Meta(
             axes=("c", "z", "y", "x"),
+    def _create_tiles(self, path: str, shape: tuple[int, ...]) -> None:
+        """A volume of tiles (t, c, y, x), each of which is one chunk."""
+        meta, chunk = Meta.plain("tcyx"), (1, *shape[1:])
+        create_volume(path, box=Box.of(shape), dtype="float32", meta=meta, chunk=chunk, overwrite=True)
+
             voxel_size=(1.0, z, *(n * step for n in size)),
             units=("", *meta.units),
             channel_names=("dy", "dx"),
@@ -222,7 +225,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class _Stages:
+class Stages:
     """What all stages share."""
 
     work: Unfinished
