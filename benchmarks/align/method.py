@@ -22,6 +22,7 @@ from lamella.io import create_volume, open_volume
 from lamella.ops.field import rescale
 from lamella.recipe.aligner import load_estimator
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.refine_settings import RefineSettings
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.volume import align_volume
 
@@ -31,6 +32,7 @@ SETTINGS = AlignSettings(
     flip=os.environ.get("LAMELLA_FLIP", "1") == "1",
     symmetric=os.environ.get("LAMELLA_SYMMETRIC", "1") == "1",
     halvings=int(os.environ.get("LAMELLA_HALVINGS", "0")),
+    refine=RefineSettings(steps=int(os.environ.get("LAMELLA_REFINE", "0"))),
     tile=2048,
 )
 

@@ -37,6 +37,7 @@ def load_estimator(
         where,
         settings.halvings,
         settings.torn,
+        settings.refine,
     )
     facts = {
         "run": str(loaded.folder.path),

@@ -23,6 +23,8 @@ from lamella.ops.field import compose, finer, halve, invert, rescale, rotate180,
 from lamella.ops.masks import box_mean, dilate
 from lamella.ops.normalise import Normaliser
 from lamella.ops.torn import carried_in, narrow, rescale_torn, smooth_apart
+from lamella.tasks.align.refine import reach, refine
+from lamella.tasks.align.refine_settings import RefineSettings
 
 Reader = Callable[[int], NDArray[np.float32]]
 INSIDE = 2  # of a mask
@@ -51,6 +53,8 @@ class Estimator:
 
     Where the sections' damage is known, what lies inside it is to be given as missing; and the field may jump across damage of up to
     ``torn`` pixels, since a crack or fold has moved the tissue beside it: there it is not smoothed, but carried in from either side.
+
+    In the end the field takes the steps of ``refine`` on the images themselves.
     """
 
     net: SiamesePyramid
@@ -61,6 +65,7 @@ class Estimator:
     device: str = "cpu"
     halvings: int = 0
     torn: int = 48
+    refine: RefineSettings = attribute(default_factory=RefineSettings)
     _ready: bool = attribute(default=False, repr=False)
 
     @property
@@ -115,8 +120,10 @@ class Estimator:
         for _ in range(self.passes if self.halvings else self.passes - 1):
             prior = self._prior(total, tears, target.shape)
             total = compose(prior, self._once(self._moved(read, prior, target.shape), fixed))
-        if tears is not None:
-            total = carried_in(total, self._torn(self._smooth(total), tears, target.shape))
+        torn = None if tears is None else self._torn(self._smooth(total), tears, target.shape)
+        total = total if torn is None else carried_in(total, torn)
+        if self.refine.steps:
+            total = self._refined(total, read, fixed, torn)
         return total[0].float().cpu().numpy()
 
     def _glance(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -142,6 +149,16 @@ class Estimator:
             return field
         backward = self.net.align(fixed, moving)[self.fine_levels]
         return (field + invert(backward)) / 2
+
+    def _refined(
+        self, field: torch.Tensor, read: Reader, target: torch.Tensor, torn: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The field after steps on the images themselves, carried into what is torn."""
+        longest = float(field.abs().max()) * 2**self.fine_levels
+        margin = int(np.ceil(longest)) + reach(self.refine)
+        source = torch.from_numpy(read(margin))[None, None].to(target)
+        field = refine(field.float(), source, target, self.fine_levels, self.refine, margin=margin, torn=torn)
+        return field if torn is None else carried_in(field, torn)
 
     def _prior(self, field: torch.Tensor, tears: Tears | None, shape: tuple[int, ...]) -> torch.Tensor:
         """What the next pass begins from: the smoothed field, but not smoothed across what is torn."""

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from lamella.core.config import Config
 from lamella.tasks.align.joint_settings import JointSettings
+from lamella.tasks.align.refine_settings import RefineSettings
 
 
 class AlignSettings(Config):
@@ -39,6 +40,7 @@ class AlignSettings(Config):
         ge=0,
         description="width in pixels up to which damage that masks tell of has torn tissue, so that fields jump there",
     )
+    refine: RefineSettings = Field(RefineSettings(), description="refinement of the net's fields on the images")
     chain: int | None = Field(
         None, ge=1, description="sections in a row before a new chain begins; chains run side by side; all if not given"
     )
