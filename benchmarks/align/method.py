@@ -1,15 +1,18 @@
 """An aligner as a method of a registration benchmark: two sections in, a field out; a stack in, its fields out.
 
-The run is named by ``LAMELLA_RUN`` (a folder, or RUN:CHECKPOINT). ``BENCH_THREADS`` sets the threads (1). Fields are float32
+The run is named by ``LAMELLA_RUN`` (a folder, or RUN:CHECKPOINT). ``BENCH_THREADS`` sets the threads (1), ``LAMELLA_METHOD`` how a stack
+is aligned. Fields are float32
 (2, y, x), (dy, dx) in pixels on the fixed grid: moving(p + field(p)) matches fixed(p).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +25,20 @@ from lamella.io import create_volume, open_volume
 from lamella.ops.field import rescale
 from lamella.recipe.aligner import load_estimator
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.joint_settings import JointSettings
 from lamella.tasks.align.refine_settings import RefineSettings
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.volume import align_volume
 
 torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
+
+
+def together() -> dict[str, Any]:
+    """What ``LAMELLA_METHOD`` (sequence, vote, joint) and ``LAMELLA_JOINT``, its settings as JSON, say."""
+    method = os.environ.get("LAMELLA_METHOD", "sequence")
+    return {"method": method, "joint": JointSettings.load(json.loads(os.environ.get("LAMELLA_JOINT", "{}")))}
+
+
 SETTINGS = AlignSettings(
     passes=int(os.environ.get("LAMELLA_PASSES", "3")),
     flip=os.environ.get("LAMELLA_FLIP", "1") == "1",
@@ -34,6 +46,7 @@ SETTINGS = AlignSettings(
     halvings=int(os.environ.get("LAMELLA_HALVINGS", "0")),
     refine=RefineSettings(steps=int(os.environ.get("LAMELLA_REFINE", "0"))),
     tile=2048,
+    **together(),
 )
 
 

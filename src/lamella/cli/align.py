@@ -45,6 +45,7 @@ def align(
     lamella align first sections/ aligned.ome.zarr
     lamella align first:best raw.ome.zarr aligned.ome.zarr --mip 2 --bbox 0:50,0:4096,0:4096
     lamella align first raw.ome.zarr aligned.ome.zarr --masks masks.ome.zarr
+    lamella align first raw.ome.zarr aligned.ome.zarr --method joint --joint.neighbours 2
     lamella align first raw.ome.zarr aligned.ome.zarr --chain 20 --decay 100 --dask cluster.yaml
     ```
 
@@ -65,6 +66,7 @@ def align(
     volume = open_volume(source, mip=place.mip, dataset=place.dataset)
     box = parse_box(place.bbox, volume.box) if place.bbox else None
     from lamella.recipe.aligner import load_estimator
+    from lamella.tasks.align.drift import told
     from lamella.tasks.align.masked import Masked, open_masks
     from lamella.tasks.align.volume import align_volume
 
@@ -78,6 +80,7 @@ def align(
     print(f"aligned volume: {paths.aligned}\nfields: {paths.fields}")
     if paths.masks is not None:
         print(f"masks: {paths.masks}")
+    print(told(paths.drift))
     where = "" if place.runs == Path("runs") else f" --runs {place.runs}"
     print(
         f"score it with: lamella evaluate alignment {paths.aligned} scores --source {source} --fields {paths.fields} "

@@ -94,7 +94,7 @@ class Together(Walk):
             voted = Stored(open_volume(self._voted_path, writable=True)) if self._relaxed else solved
             frames = self._frames(shown, reference)
             links = open_volume(self._links_path, writable=True)
-            this = _Round(number, frames, Found(links, self.plane, self._pairs), voted, solved)
+            this = _Round(number, frames, Found(links, self.plane, self._pairs, self.config.joint.far), voted, solved)
             self._match(this, links, stages)
             self._vote(this, stages)
             if self._relaxed:

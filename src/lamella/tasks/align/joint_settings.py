@@ -13,6 +13,12 @@ class JointSettings(Config):
     """Links between sections, and how they are brought together by ``vote`` and ``joint``."""
 
     neighbours: int = Field(2, ge=1, description="sections before each one that it is matched with")
+    far: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="weight of a match one section further apart against a nearer one that is as sure; tissue and nets differ",
+    )
     rounds: int = Field(
         2, ge=1, description="times that all pairs are matched, from the second on between sections as aligned so far"
     )
@@ -22,7 +28,7 @@ class JointSettings(Config):
         description="pixels by which what one neighbour says may differ from what the others say before it loses its say",
     )
     springs: float = Field(
-        0.05, ge=0, description="weight of smoothness of each section's field, against 1 for a sure match (joint)"
+        0.002, ge=0, description="weight of smoothness of each section's field, against 1 for a sure match (joint)"
     )
     penalty: Literal["jacob", "rigidity"] = Field(
         "jacob",

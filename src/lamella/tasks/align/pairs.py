@@ -178,11 +178,12 @@ class MatchPairs:
 
 @dataclass(frozen=True)
 class Found:
-    """What ``MatchPairs`` has written, to be read anywhere in the plane."""
+    """What ``MatchPairs`` has written, to be read anywhere in the plane. Weights are times ``far`` for each section more between a pair."""
 
     links: Volume
     plane: Plane
     pairs: tuple[Pair, ...]
+    far: float = 1.0
 
     @cached_property
     def _places(self) -> dict[Pair, int]:
@@ -196,6 +197,7 @@ class Found:
             near = [min(max(a, 0), n - 1) for a, n in zip(box.start, whole.stop, strict=True)]
             inside = Box(tuple(near), tuple(n + 1 for n in near))
         maps = self.plane.tiling.blend(inside, lambda tile: self._tile(pair, tile), channels=3)
+        maps[2] *= np.float32(self.far ** (pair.source - pair.target - 1))
         if inside == box:
             return maps
         index = [np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)]

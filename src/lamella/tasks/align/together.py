@@ -28,8 +28,8 @@ from lamella.tasks.align.resample import MARGIN, read_plane
 from lamella.tasks.align.stages import Chain, Field, Plane, Stored, look_up, write_image
 from lamella.tasks.align.vote import filled, vote
 
-_SURE = 0.02  # weight above which a match is taken as it is; below it is filled from around
-_LOOSE = 1e-3  # weight that ties neighbours where no match is sure, so that what is missing follows them
+_SURE = 0.005  # weight above which a match is taken as it is; below it is filled from around
+_LOOSE = 3e-4  # weight that ties neighbours where no match is sure, so that what is missing follows them
 _SLACK = 8  # coarse pixels by which relaxing may move a section and still see the links that it looks at
 
 
@@ -58,7 +58,7 @@ class VoteTile:
     width: float
 
     def identity(self) -> Mapping[str, Any]:
-        return {"items": [[c.start, z] for c, z in self.items], "neighbours": self.neighbours, "width": self.width}
+        return {"items": [[c.start, z] for c, z in self.items]}
 
     def read(self, block: Block) -> list[tuple[Field, Field, Maps]]:
         """For each section before: its field, and the link to it where that field looks."""

@@ -6,6 +6,8 @@ section 0 ── section 1 ── section 2                                chain
                           section 2 ── section 3 ── section 4      ... stitched by composing fields
 ```
 
+That is the sequence (``walk``); ``joint`` links each section to several others.
+
 A section's field leads from its place in the aligned volume straight to the source, so every pixel is resampled once however long
 the chain. Memory holds a few tiles. Everything that is done is recorded (see ``blockwise``), and a killed job that is
 started again ends with the same bytes.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
 from lamella.io import open_volume
 from lamella.io.place import Place
+from lamella.tasks.align.drift import record
 from lamella.tasks.align.estimate import Estimator
 from lamella.tasks.align.joint import Together
 from lamella.tasks.align.masked import Masked
@@ -47,10 +51,15 @@ def masks_path(out: str) -> str:
     return _beside(out, "masks")
 
 
-def _beside(out: str, what: str) -> str:
+def drift_path(out: str) -> str:
+    """Where it is told how far an aligned volume drifted: beside it, ``NAME.drift.json``."""
+    return _beside(out, "drift", ".json")
+
+
+def _beside(out: str, what: str, kind: str = ".ome.zarr") -> str:
     url = Place.parse(out).url
     ending = next((e for e in _ENDINGS if url.lower().endswith(e)), "")
-    return f"{url[: len(url) - len(ending)]}.{what}.ome.zarr"
+    return f"{url[: len(url) - len(ending)]}.{what}{kind}"
 
 
 def align_volume(
@@ -66,8 +75,8 @@ def align_volume(
 ) -> Outputs:
     """Align ``source`` (axes z y x) inside ``box`` and write the aligned volume to ``out`` and its fields beside it.
 
-    If the source is ``Masked``, what is inside defects is not matched, fields may jump there, and the aligned masks are written beside.
-    ``facts`` (run, checkpoint, recipe, mip, data set) are stored in all. Raises UserError for a source that is no stack of
+    If it is ``Masked``, what is inside defects is not matched, fields may jump there, and the aligned masks are written beside.
+    How far the sections have drifted is told in a small file beside. ``facts`` (run, checkpoint, recipe, mip, data set) are stored in all. Raises UserError for a source that is no stack of
     sections, a box outside it, fewer than two sections, a folder of section files as output, or outputs that exist.
     """
     box, facts = _checked(source, source.box if box is None else box), dict(facts or {})
@@ -83,7 +92,8 @@ def align_volume(
         "normaliser": repr(estimator.normalise),
         **({} if masks is None else {"masks": masks.path}),
     }
-    work = _begin(out, plan, overwrite, [fields_path(out)] + ([] if masks is None else [masks_path(out)]))
+    others = {"fields": fields_path(out), "drift": drift_path(out)}
+    work = _begin(out, plan, overwrite, others | ({} if masks is None else {"masks": masks_path(out)}))
     paths = Outputs(out, fields_path(out), _scratch(out, work), None if masks is None else masks_path(out))
     walk = (Walk if config.method == "sequence" else Together)(source, box, estimator, config, paths)
     facts |= {} if masks is None else {"masks": masks.path}
@@ -92,21 +102,23 @@ def align_volume(
             walk.check()
             walk.create(provenance(source=source.path, box=str(box), config=config.to_dict(), **facts))
     walk.do(work, executor or Executor())
+    drift = walk.drift()
+    folder, _, name = drift_path(out).rpartition("/")
+    Place.parse(folder or ".").write_json(name, record(drift))
     work.finish()
     if Place.parse(out).local is None:
         Place.parse(paths.scratch).clear()
-    return paths
+    return replace(paths, drift=tuple(drift))
 
 
-def _begin(out: str, plan: dict[str, Any], overwrite: bool, others: list[str]) -> Unfinished:
+def _begin(out: str, plan: dict[str, Any], overwrite: bool, others: dict[str, str]) -> Unfinished:
     place = Place.parse(out)
     aligned = str(place.local) if place.local else out
     exists = _exists(aligned)
-    there = next((path for path in others if _exists(path)), None)
-    if not exists and there and not overwrite and not folder_beside(aligned).exists():
-        what = "fields" if there == others[0] else "masks"
+    what = next((what for what, path in others.items() if _exists(path)), None)
+    if not exists and what and not overwrite and not folder_beside(aligned).exists():
         raise UserError(
-            f"{what} {there} exist already, where those of {out} would go; choose another name, or replace them with --overwrite"
+            f"{what} {others[what]} exist already, where those of {out} would go; choose another name, or replace them with --overwrite"
         )
     return Unfinished.begin(aligned, plan, exists=exists, overwrite=overwrite)
 

@@ -15,6 +15,7 @@ from lamella.core.box import Box
 from lamella.core.progress import Meter, progress
 from lamella.core.volume import Meta, Volume
 from lamella.io import create_volume, open_volume
+from lamella.tasks.align.drift import Drift, measure_drift
 from lamella.tasks.align.estimate import Estimator
 from lamella.tasks.align.masked import Blanked, CarryMasks, Masked
 from lamella.tasks.align.resample import read_plane
@@ -29,12 +30,14 @@ Items = tuple[tuple[Chain, int], ...]
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the aligned volume, its fields and, if there are any, its masks are, and a folder or address for what is needed meanwhile."""
+    """Where the aligned volume, its fields and, if there are any, its masks are, a folder or address for what is needed meanwhile, and
+    how far the sections have drifted."""
 
     aligned: str
     fields: str
     scratch: str
     masks: str | None = None
+    drift: tuple[Drift, ...] = ()
 
 
 class Walk:
@@ -42,6 +45,7 @@ class Walk:
 
     def __init__(self, source: Volume, box: Box, estimator: Estimator, config: AlignSettings, paths: Outputs) -> None:
         self.masks = source.masks if isinstance(source, Masked) else None
+        self.source, self.box, self.estimator, self.config, self.paths = source, box, estimator, config, paths
         levels = estimator.fine_levels
         shape = Box.of(box.shape[1:]).scale((2**levels, 2**levels)).shape
         tiling = Tiling((shape[0], shape[1]), -(-config.tile // 2**levels), -(-config.overlap // 2**levels))
@@ -81,10 +85,11 @@ class Walk:
             if self._stitched:
                 self._stitch(aligned, chain_fields, fields, stages)
 
-    @property
-    def num_blocks(self) -> int:
-        """Blocks of all stages together."""
-        tiles, blocks = len(self.plane.tiling), len(self._blocks(1))
+    def drift(self) -> list[Drift]:
+        """How far the sections of the finished volume have drifted."""
+        fields = Stored(open_volume(self.paths.fields))
+        return measure_drift(fields, self.plane, range(self.box.start[0], self.box.stop[0]))
+
     def check(self) -> None:
         """Raise UserError if the settings do not suit the sections."""
 
@@ -93,6 +98,10 @@ class Walk:
         """Sections whose tiles are kept at once."""
         return len(self.chains)
 
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of all stages together."""
+        tiles, blocks = len(self.plane.tiling), len(self._blocks(1))
         sections = self.box.shape[0] - 1
         stitching = (len(self.chains) + sections) * blocks if self._stitched else 0
         carrying = (1 + sections * (2 if self._stitched else 1)) * blocks if self.masks is not None else 0
@@ -119,7 +128,12 @@ class Walk:
         for n in range(1, longest + 1):
             yield tuple((c, c.start + n) for c in self.chains if c.start + n <= c.stop)
 
-    def _align(self, items: Items, aligned: Volume, fields: Stored, stages: _Stages, masks_path: str | None) -> None:
+    def _align_all(self, aligned: Volume, fields: Stored, stages: Stages, masks_path: str | None) -> None:
+        """All sections of all chains, each in the frame of its chain."""
+        for items in self._rounds():
+            self._align(items, aligned, fields, stages, masks_path)
+
+    def _align(self, items: Items, aligned: Volume, fields: Stored, stages: Stages, masks_path: str | None) -> None:
         z = items[0][1]
         scratch = open_volume(self._tiles_path, writable=True)
         masks = None
@@ -174,6 +188,11 @@ class Walk:
             path, box=self.box, dtype=dtype or self.source.dtype, meta=meta, chunk=(1, side, side), overwrite=True
         )
 
+    def _create_tiles(self, path: str, shape: tuple[int, ...]) -> None:
+        """A volume of tiles (t, c, y, x), each of which is one chunk."""
+        meta, chunk = Meta.plain("tcyx"), (1, *shape[1:])
+        create_volume(path, box=Box.of(shape), dtype="float32", meta=meta, chunk=chunk, overwrite=True)
+
     def _create_fields(self, path: str, facts: dict[str, Any]) -> None:
         meta, step = self.source.meta, self.plane.step
         corner = [n // step for n in self.box.start[1:]]
@@ -183,11 +202,6 @@ class Walk:
         offset = [b - c * step + (step - 1) / 2 for b, c in zip(self.box.start[1:], corner, strict=True)]
         described = Meta(
             axes=("c", "z", "y", "x"),
-    def _create_tiles(self, path: str, shape: tuple[int, ...]) -> None:
-        """A volume of tiles (t, c, y, x), each of which is one chunk."""
-        meta, chunk = Meta.plain("tcyx"), (1, *shape[1:])
-        create_volume(path, box=Box.of(shape), dtype="float32", meta=meta, chunk=chunk, overwrite=True)
-
             voxel_size=(1.0, z, *(n * step for n in size)),
             units=("", *meta.units),
             channel_names=("dy", "dx"),
