@@ -97,10 +97,12 @@ ADDED = {
     ("tune", "batch"): [*TINY_CELLS, "--sizes", "1,2", "--by", "samples", "--budget", "2"],
     ("tune", "search"): [*TINY_CELLS, "--trials", "2"],
     ("tune", "instances"): ["--candidates", "4", "--rounds", "1", "--jobs", "1"],
+    ("prep", "coarse"): ["--turn", "0"],
     ("evaluate", "alignment"): ["--samples", "1", "--chunk", "16"],
 }
 NEEDS = {  # what is there when a page begins; README begins with sections/ alone and makes the rest
     "align.md": ["sections", "defects.ome.zarr"],
+    "coarse.md": ["sections"],
     "conventions.md": ["aligned.ome.zarr", "aligned.fields.ome.zarr"],
     "contrast.md": ["cells"],
     "convert.md": ["sections"],

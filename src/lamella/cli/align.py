@@ -17,7 +17,10 @@ _FLAT = Parameter(name="*")
 
 @dataclass(frozen=True)
 class MaskedPlace(Place):
-    """What of the source is aligned, with which masks, and on which hardware."""
+    """What of the source is aligned, from where, with which masks, and on which hardware."""
+
+    coarse: str | None = None
+    "Where sections lie roughly, as lamella prep coarse measured it; without bbox, all that they become is aligned."
 
     masks: str | None = None
     "Volume of masks on the voxels of the source, 0 normal, 1 near a defect, 2 inside, as lamella defects writes them."
@@ -46,6 +49,7 @@ def align(
     lamella align first:best raw.ome.zarr aligned.ome.zarr --mip 2 --bbox 0:50,0:4096,0:4096
     lamella align first raw.ome.zarr aligned.ome.zarr --masks masks.ome.zarr
     lamella align first raw.ome.zarr aligned.ome.zarr --method joint --joint.neighbours 2
+    lamella align first raw.ome.zarr aligned.ome.zarr --mip 2 --coarse coarse.json
     lamella align first raw.ome.zarr aligned.ome.zarr --chain 20 --decay 100 --dask cluster.yaml
     ```
 
@@ -64,13 +68,21 @@ def align(
     from lamella.io import open_volume
 
     volume = open_volume(source, mip=place.mip, dataset=place.dataset)
+    raw, placed = volume, None
+    if place.coarse is not None:
+        from lamella.io.coarse import open_placed
+
+        volume = placed = open_placed(place.coarse, source, raw)
     box = parse_box(place.bbox, volume.box) if place.bbox else None
     from lamella.recipe.aligner import load_estimator
     from lamella.tasks.align.drift import told
     from lamella.tasks.align.masked import Masked, open_masks
     from lamella.tasks.align.volume import align_volume
 
-    sections = Masked(volume, open_masks(place.masks, volume, place.mip)) if place.masks else volume
+    sections = volume
+    if place.masks is not None:
+        masks = open_masks(place.masks, raw, place.mip)
+        sections = Masked(volume, masks if placed is None else placed.masks(masks))
 
     estimator, facts = load_estimator(run, settings, mip=place.mip, device=place.device, runs=place.runs)
     facts |= {"mip": place.mip, "dataset": place.dataset}
@@ -82,6 +94,7 @@ def align(
         print(f"masks: {paths.masks}")
     print(told(paths.drift))
     where = "" if place.runs == Path("runs") else f" --runs {place.runs}"
+    where += "" if place.coarse is None else f" --coarse {place.coarse}"
     print(
         f"score it with: lamella evaluate alignment {paths.aligned} scores --source {source} --fields {paths.fields} "
         f"--run {run}{where}"

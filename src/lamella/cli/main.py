@@ -44,6 +44,7 @@ _GROUPS = {
         {
             "stacks": ("lamella.cli.prep:stacks", "Sample random stacks of consecutive sections."),
             "combine": ("lamella.cli.prep:combine", "Join several stack archives in one."),
+            "coarse": ("lamella.cli.prep_coarse:coarse", "Measure where sections lie, over any distance and angle."),
             "points": ("lamella.cli.prep_points:points", "Draw points with classes from labelled images."),
             "meta": ("lamella.cli.prep:meta", "Make or check the table of a folder of frames."),
             "run": ("lamella.cli.prep_frames:run", "Do all the preprocessing of frames that a config names."),

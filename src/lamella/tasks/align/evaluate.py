@@ -22,6 +22,7 @@ from lamella.core.provenance import provenance
 from lamella.core.tables import csv_text, finite
 from lamella.core.volume import Volume
 from lamella.io import describe, open_volume
+from lamella.io.coarse import open_placed
 from lamella.ops.tally import Tally
 from lamella.tasks.align.evaluate_settings import EvaluateSettings
 from lamella.tasks.align.method_checks import Estimate, check_method
@@ -72,6 +73,7 @@ def open_inputs(aligned: str, settings: EvaluateSettings) -> Inputs:
     source = None
     if settings.source is not None:
         source = open_volume(settings.source, mip=aligned_mip(settings.source, volume))
+        source = source if settings.coarse is None else open_placed(settings.coarse, settings.source, source)
     return Inputs(volume, source, fields, truth)
 
 

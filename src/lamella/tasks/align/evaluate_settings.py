@@ -13,6 +13,9 @@ class EvaluateSettings(Config):
     source: str | None = Field(
         None, description="the volume before alignment, to compare with, at the mip that was aligned"
     )
+    coarse: str | None = Field(
+        None, description="read the source as lamella prep coarse measured it; before is then after the coarse stage"
+    )
     fields: str | None = Field(None, description="the fields that aligned it (c z y x), to count folds and for --truth")
     truth: str | None = Field(None, description="true fields (c z y x), NaN where a place has no counterpart")
     run: str | None = Field(

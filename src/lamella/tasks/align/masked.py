@@ -22,7 +22,7 @@ from lamella.io import open_volume
 from lamella.io.views import View
 from lamella.ops.masks import warp_mask
 from lamella.tasks.align.estimate import INSIDE
-from lamella.tasks.align.resample import MARGIN, interpolate, read_plane
+from lamella.tasks.align.resample import MARGIN, interpolate, read_plane, seen_from, through
 from lamella.tasks.align.stages import Chain, Field, Plane, Stored, write_image
 
 
@@ -98,12 +98,7 @@ class CarryMasks:
 
 def carried(masks: Volume, z: int, plane: Box, field: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The mask of section ``z`` seen through ``field`` (2, y, x) on the grid of ``plane``: the highest value that a pixel touches."""
-    low = np.floor(field.min((1, 2))).astype(int)
-    high = np.ceil(field.max((1, 2))).astype(int) + 1
-    seen = Box(
-        tuple(a + int(n) for a, n in zip(plane.start, low, strict=True)),
-        tuple(b + int(n) for b, n in zip(plane.stop, high, strict=True)),
-    )
+    masks, field = through(masks, z, plane, field)
+    seen, where = seen_from(plane, field)
     data = torch.from_numpy(read_plane(masks, z, seen).astype(np.float32))[None, None]
-    where = torch.from_numpy(field - low[:, None, None].astype(np.float32))[None]
-    return warp_mask(data, where)[0, 0].numpy().astype(np.uint8)
+    return warp_mask(data, where.float())[0, 0].numpy().astype(np.uint8)

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lamella.core.box import Box
 from lamella.core.volume import Volume
+from lamella.io.coarse import Placed
+from lamella.ops.affine import moved
 from lamella.ops.field import rescale, warp
+from lamella.ops.tissue import as_tissue
 from lamella.ops.torn import rescale_torn
 
 _PATCHES, _PATCH = (
@@ -92,25 +96,27 @@ def resample(source: Volume, z: int, plane: Box, field: NDArray[np.float32]) -> 
     is of whole pixels, voxels of up to 32 bits are copied exactly: places and values are double precision, as single precision loses a
     ten-thousandth of a pixel over a tile, which is several steps of uint16.
     """
-    low = np.floor(field.min((1, 2))).astype(int)
-    high = np.ceil(field.max((1, 2))).astype(int) + 1
-    seen = Box(
-        tuple(a + int(n) for a, n in zip(plane.start, low, strict=True)),
-        tuple(b + int(n) for b, n in zip(plane.stop, high, strict=True)),
-    )
+    source, field = through(source, z, plane, field)
+    seen, where = seen_from(plane, field)
     data = torch.from_numpy(read_plane(source, z, seen).astype(np.float64))[None, None]
-    where = torch.from_numpy(field - low[:, None, None].astype(np.float64))[None]
     present = warp((data != 0).to(data.dtype), where)
     values = warp(data, where) / present.clamp_min(1e-6)
-    return _as_dtype(values[0, 0].numpy(), present[0, 0].numpy() >= 0.5, source.dtype)
+    return as_tissue(values[0, 0].numpy(), present[0, 0].numpy() >= 0.5, source.dtype)
 
 
-def _as_dtype(values: NDArray[np.float64], present: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Values as ``dtype``, 0 where they are not present and nowhere else."""
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        values, least = np.clip(np.rint(values), limits.min, limits.max), 1.0
-    else:
-        least = float(np.finfo(dtype).tiny)
-    values = np.where(np.abs(values) < least, least, values)
-    return np.where(present, values, 0).astype(dtype)
+def through(volume: Volume, z: int, plane: Box, field: NDArray[Any]) -> tuple[Volume, NDArray[Any]]:
+    """What a volume shows through a field, without reading twice: of a ``Placed`` one, its source and the field that leads there."""
+    if not isinstance(volume, Placed):
+        return volume, field
+    places = np.indices(plane.shape).transpose(1, 2, 0) + np.array(plane.start, np.float64)
+    led = moved(volume.matrix(z), places + field.transpose(1, 2, 0)) - places
+    return volume.source, led.transpose(2, 0, 1)
+
+
+def seen_from(plane: Box, field: NDArray[Any]) -> tuple[Box, Tensor]:
+    """The box that a field on ``plane`` looks at, and the field (1, 2, y, x) from the corner of that box, in double precision."""
+    places = np.indices(plane.shape) + field
+    low = np.floor(places.min((1, 2))).astype(int)
+    high = np.ceil(places.max((1, 2))).astype(int) + 2
+    seen = Box(tuple(low.tolist()), tuple(high.tolist())).shift(plane.start)
+    return seen, torch.from_numpy(field - low[:, None, None].astype(np.float64))[None]

@@ -26,6 +26,7 @@ from lamella.core.files import replacing
 from lamella.core.volume import Volume
 from lamella.ops.correlation import chunked_pearson
 from lamella.ops.tally import CORRELATION_BINS, PIXEL_BINS, Tally
+from lamella.tasks.align.frame import without_tilt
 from lamella.tasks.align.resample import MARGIN, interpolate
 
 _TILE = 1024
@@ -39,13 +40,14 @@ class FieldStack:
 
     Coarse pixel n from the volume's corner covers the image's pixels from ``origin + n * 2^levels`` on, where ``origin`` (y, x)
     is the corner of the aligned volume. A field of the images' own mip has their coordinates. Where masks were known the field may
-    be ``torn``.
+    be ``torn``; where sections were ``placed`` by a coarse alignment it may turn them by any angle.
     """
 
     volume: Volume
     levels: int
     origin: tuple[int, int]
     torn: bool = False
+    placed: bool = False
 
     @classmethod
     def of(cls, volume: Volume, aligned: Volume) -> FieldStack:
@@ -53,7 +55,8 @@ class FieldStack:
         ratio = volume.meta.voxel_size[-1] / aligned.meta.voxel_size[-1]
         levels = round(float(np.log2(ratio)))
         start = aligned.box.start
-        stack = cls(volume, levels, (start[1], start[2]), bool(volume.meta.provenance.get("masks")))
+        told = volume.meta.provenance
+        stack = cls(volume, levels, (start[1], start[2]), bool(told.get("masks")), bool(told.get("coarse")))
         if levels < 0 or not np.isclose(ratio, 2**levels) or not stack._covers(aligned.box):
             raise UserError(
                 f"fields {volume.path} have box {volume.box} and voxels {ratio:g} times those of {aligned.path}; they need two "
@@ -69,7 +72,14 @@ class FieldStack:
         whole = Box.of(self.volume.box.shape[2:])
         grown = fine.scale((2**self.levels,) * 2).grow(MARGIN).intersect(whole)
         coarse = self._read(z, grown.shift(self.volume.box.start[2:])).astype(np.float32)
-        return interpolate(coarse, grown, fine, self.levels, torn=self.torn).astype(np.float64)
+        if not self.placed:
+            return interpolate(coarse, grown, fine, self.levels, torn=self.torn).astype(np.float64)
+        rest, tilt = without_tilt(coarse)
+        step = 2**self.levels
+        places = (np.indices(fine.shape) + np.array(fine.start)[:, None, None] - (step - 1) / 2) / step
+        places -= np.array(grown.start)[:, None, None]
+        turned = np.einsum("ij,jyx->iyx", tilt[:, :2], places) + tilt[:, 2][:, None, None]
+        return interpolate(rest, grown, fine, self.levels, torn=self.torn) + step * turned
 
     def _read(self, z: int, box: Box) -> NDArray[Any]:
         c = self.volume.box.start[0]

@@ -26,6 +26,7 @@ from lamella.core.volume import Volume
 from lamella.ops.field import warp
 from lamella.ops.normalise import Normaliser
 from lamella.tasks.align.estimate import INSIDE, Estimator, Tears
+from lamella.tasks.align.frame import Frame
 from lamella.tasks.align.resample import MARGIN, finer_box, interpolate, read_filled, read_plane, resample, sampled
 from lamella.tasks.align.tiles import Tiling
 
@@ -63,16 +64,22 @@ class Plane:
 
 @dataclass(frozen=True)
 class Stored:
-    """A volume of fields (c, z, y, x) whose chain anchors are not stored, because their field is zero."""
+    """A volume of fields (c, z, y, x) whose chain anchors are not stored, because their field is zero.
+
+    With a ``frame``, fields lead from the aligned sections to them as that places them, and are stored as they lead on to the source.
+    """
 
     fields: Volume
+    frame: Frame | None = None
 
     def read(self, z: int, coarse: Box) -> Field:
         corner = self.fields.box.start[2:]
         box = coarse.shift(corner)
-        return self.fields.read(Box((0, z, *box.start), (2, z + 1, *box.stop)))[:, 0]
+        stored = self.fields.read(Box((0, z, *box.start), (2, z + 1, *box.stop)))[:, 0]
+        return stored if self.frame is None else self.frame.from_source(z, coarse, stored)
 
     def write(self, z: int, coarse: Box, field: Field) -> None:
+        field = field if self.frame is None else self.frame.to_source(z, coarse, field)
         corner = self.fields.box.start[2:]
         box = coarse.shift(corner)
         self.fields.write(Box((0, z, *box.start), (2, z + 1, *box.stop)), field[:, None])

@@ -33,6 +33,7 @@ from lamella.io import open_volume
 from lamella.io.place import Place
 from lamella.tasks.align.drift import record
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.frame import coarse_facts
 from lamella.tasks.align.joint import Together
 from lamella.tasks.align.masked import Masked
 from lamella.tasks.align.settings import AlignSettings
@@ -75,6 +76,7 @@ def align_volume(
 ) -> Outputs:
     """Align ``source`` (axes z y x) inside ``box`` and write the aligned volume to ``out`` and its fields beside it.
 
+    If the source is ``Placed`` by a coarse alignment, sections are aligned as they are placed, and the fields lead to the raw source.
     If it is ``Masked``, what is inside defects is not matched, fields may jump there, and the aligned masks are written beside.
     How far the sections have drifted is told in a small file beside. ``facts`` (run, checkpoint, recipe, mip, data set) are stored in all. Raises UserError for a source that is no stack of
     sections, a box outside it, fewer than two sections, a folder of section files as output, or outputs that exist.
@@ -82,6 +84,7 @@ def align_volume(
     box, facts = _checked(source, source.box if box is None else box), dict(facts or {})
     _check_output(source, out)
     masks = source.masks if isinstance(source, Masked) else None
+    coarse = coarse_facts(source.source if isinstance(source, Masked) else source)
     plan = {
         "source": source.path,
         "of_source": {key: facts[key] for key in ("mip", "dataset") if key in facts},
@@ -91,12 +94,13 @@ def align_volume(
         "checkpoint": _digest(estimator),
         "normaliser": repr(estimator.normalise),
         **({} if masks is None else {"masks": masks.path}),
+        **coarse,
     }
     others = {"fields": fields_path(out), "drift": drift_path(out)}
     work = _begin(out, plan, overwrite, others | ({} if masks is None else {"masks": masks_path(out)}))
     paths = Outputs(out, fields_path(out), _scratch(out, work), None if masks is None else masks_path(out))
     walk = (Walk if config.method == "sequence" else Together)(source, box, estimator, config, paths)
-    facts |= {} if masks is None else {"masks": masks.path}
+    facts |= {**({} if masks is None else {"masks": masks.path}), **coarse}
     if not work.created:
         with work.creating():
             walk.check()

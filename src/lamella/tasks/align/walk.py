@@ -17,6 +17,7 @@ from lamella.core.volume import Meta, Volume
 from lamella.io import create_volume, open_volume
 from lamella.tasks.align.drift import Drift, measure_drift
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.frame import frame_of
 from lamella.tasks.align.masked import Blanked, CarryMasks, Masked
 from lamella.tasks.align.resample import read_plane
 from lamella.tasks.align.settings import AlignSettings
@@ -45,7 +46,8 @@ class Walk:
 
     def __init__(self, source: Volume, box: Box, estimator: Estimator, config: AlignSettings, paths: Outputs) -> None:
         self.masks = source.masks if isinstance(source, Masked) else None
-        self.source, self.box, self.estimator, self.config, self.paths = source, box, estimator, config, paths
+        self.source = source.source if isinstance(source, Masked) else source
+        self.box, self.estimator, self.config, self.paths = box, estimator, config, paths
         levels = estimator.fine_levels
         shape = Box.of(box.shape[1:]).scale((2**levels, 2**levels)).shape
         tiling = Tiling((shape[0], shape[1]), -(-config.tile // 2**levels), -(-config.overlap // 2**levels))
@@ -72,7 +74,8 @@ class Walk:
         with progress(f"aligning {self.box.shape[0]} sections", self.num_blocks) as meter, Crew(executor) as crew:
             stages = Stages(work, meter, crew)
             aligned = open_volume(self.paths.aligned, writable=True)
-            fields = Stored(open_volume(self.paths.fields, writable=True))
+            frame = frame_of(self.source, self.plane.box.start, self.plane.step)
+            fields = Stored(open_volume(self.paths.fields, writable=True), frame)
             chain_aligned, chain_fields = aligned, fields
             if self._stitched:
                 chain_aligned = open_volume(self._chains_path, writable=True)
@@ -87,7 +90,8 @@ class Walk:
 
     def drift(self) -> list[Drift]:
         """How far the sections of the finished volume have drifted."""
-        fields = Stored(open_volume(self.paths.fields))
+        frame = frame_of(self.source, self.plane.box.start, self.plane.step)
+        fields = Stored(open_volume(self.paths.fields), frame)
         return measure_drift(fields, self.plane, range(self.box.start[0], self.box.stop[0]))
 
     def check(self) -> None:
