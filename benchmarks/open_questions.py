@@ -1,6 +1,6 @@
 """Questions that the makers of SEAMLeSS left open, answered by measurement.
 
-    python benchmarks/open_questions.py DATA OUT [--questions similarity defects normalisation smoothness] [--seeds 0 1] [--steps 250]
+    python benchmarks/open_questions.py DATA OUT [--questions similarity defects normalisation smoothness] [--seeds 0 1] [--steps 150]
 
 - **similarity**: which penalty makes the net find what is there: mse, ncc, ssim, or the correlation of the net's own encodings? Each at
   weights at which it rises as much as ``ncc`` at 1 and 3 where tissue lies 4 pixels off.
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--questions", nargs="+", default=QUESTIONS, choices=QUESTIONS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--start", help="a run to start from, in place of one trained here")
-    parser.add_argument("--steps", type=int, default=250, help="of each variant")
+    parser.add_argument("--steps", type=int, default=150, help="of each variant")
     parser.add_argument("--start-steps", type=int, default=600, help="of the common start")
     parser.add_argument("--crop", type=int, default=192, help="of training windows, pixels")
     args = parser.parse_args()

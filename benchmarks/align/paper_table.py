@@ -32,7 +32,7 @@ SIDE = 512
 Section = NDArray[np.uint8]
 
 
-def neighbours(data: Any, every: int) -> Iterator[tuple[Section, Section, Section]]:
+def neighbours(data: Any, every: int) -> Iterator[tuple[Section, ...]]:
     """A section, the next, and one that lies elsewhere in the stack and is turned by 180 degrees, of the middle of each stack."""
     for name in ("isbi", "vnc"):
         stack = data.stack(name)
@@ -40,7 +40,7 @@ def neighbours(data: Any, every: int) -> Iterator[tuple[Section, Section, Sectio
         stack = stack[:, y : y + SIDE, x : x + SIDE]
         for z in range(0, len(stack) - 1, every):
             unrelated = stack[(z + len(stack) // 2) % len(stack), ::-1, ::-1]
-            yield stack[z], stack[z + 1], np.ascontiguousarray(unrelated)
+            yield tuple(np.ascontiguousarray(section) for section in (stack[z], stack[z + 1], unrelated))
 
 
 def correlations(method: Callable[..., Any], moving: Section, fixed: Section) -> NDArray[np.float64]:
@@ -56,7 +56,7 @@ def summary(values: NDArray[np.float64]) -> dict[str, float]:
     return {"mean": float(values.mean()), "variance": float(values.var()), **shares}
 
 
-def measure(method: Callable[..., Any], triples: list[tuple[Section, Section, Section]]) -> dict[str, Any]:
+def measure(method: Callable[..., Any], triples: list[tuple[Section, ...]]) -> dict[str, Any]:
     start = time.process_time()
     after = np.concatenate([correlations(method, own, following) for own, following, _ in triples])
     null = np.concatenate([correlations(method, own, unrelated) for own, _, unrelated in triples])
