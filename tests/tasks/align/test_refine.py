@@ -78,6 +78,18 @@ def test_unrelated_images_move_nothing():
     assert (found == 0).float().mean() > 0.8
 
 
+def test_what_a_net_invents_between_unrelated_images_is_calmed_and_what_it_finds_is_not():
+    source, target, field = displaced((256, 256), 3.0)
+    invented = smooth_field(stream(0, "invented"), (64, 64), 0.5, 6.0)
+    calm = refine(invented, source, tissue((256, 256), "other"), 2, RefineSettings(steps=1))
+    assert lengths(calm).mean() < 0.4 * lengths(invented).mean()
+    drift = torch.full_like(invented, 0.7)
+    assert torch.allclose(refine(drift, source, tissue((256, 256), "other"), 2, STEPS), drift, atol=0.03)
+    off = coarser(coarser(field)) + invented / 4
+    kept, left = (refine(off, source, target, 2, RefineSettings(steps=1, calm=c)) for c in (40.0, 0.0))
+    assert torch.equal(kept, left)
+
+
 def test_nothing_moves_where_there_is_no_data_and_what_is_missing_moves_nothing():
     source, target, field = displaced((192, 256), 2.0)
     lost = target.clone()
@@ -136,5 +148,5 @@ def test_an_estimator_ends_with_the_steps_asked_for_and_repeats_them_exactly():
 
 
 def test_least_must_be_below_sure():
-    with pytest.raises(UserError, match=r"least 0\.6 must be below sure 0\.5"):
+    with pytest.raises(UserError, match=r"least 0\.6 must be below sure 0\.2"):
         AlignSettings.load({"refine": {"steps": 2, "least": 0.6}})

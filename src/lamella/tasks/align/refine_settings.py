@@ -10,14 +10,22 @@ from lamella.core.config import Config
 class RefineSettings(Config):
     """Options of ``refine``."""
 
-    steps: int = Field(0, ge=0, description="steps by which the net's field is refined on the images themselves")
+    steps: int = Field(
+        0, ge=0, description="steps by which the net's field is refined on the images themselves; 0: not"
+    )
     window: float = Field(
-        12.0, gt=0, description="pixels (standard deviation) over which a step is decided; narrower follows finer bends"
+        10.0, gt=0, description="pixels (standard deviation) over which a step is decided; narrower follows finer bends"
     )
-    least: float = Field(
-        0.2, ge=0, le=1, description="correlation of the aligned sections up to which a place is left as it is"
+    evidence: float = Field(
+        40.0, gt=0, description="pixels (standard deviation) over which the aligned sections are correlated"
     )
-    sure: float = Field(0.5, ge=0, le=1, description="correlation from which on steps are taken in full")
+    least: float = Field(0.05, ge=0, le=1, description="such a correlation up to which a place is not trusted at all")
+    sure: float = Field(0.2, ge=0, le=1, description="such a correlation from which on a place is trusted in full")
+    calm: float = Field(
+        40.0,
+        ge=0,
+        description="pixels (standard deviation) over which what is not trusted is replaced by what is; 0: it stays",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> RefineSettings:
