@@ -112,7 +112,7 @@ class NetOp:
             maps = _turned_back(self._tiled(net, _turned(image, view)), view)
             total = maps if total is None else total + maps
         assert total is not None
-        return (total / len(views)).float().cpu()
+        return (total if len(views) == 1 else total / len(views)).float().cpu()
 
     def _views(self, shape: torch.Size) -> Iterator[View]:
         axes = range(2, len(shape)) if self.settings.flips else ()

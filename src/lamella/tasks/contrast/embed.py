@@ -75,7 +75,7 @@ class EmbedJob:
         piece = self._piece(block)
         found = self.op(piece.scaling(data))[(slice(None), *block.inside)]
         dtype = piece.out.volume.dtype
-        largest = float(np.abs(found).max(initial=0))
+        largest = max(float(found.max(initial=0)), -float(found.min(initial=0)))  # np.abs would copy it all
         if dtype == np.float16 and not largest <= np.finfo(np.float16).max:
             raise UserError(
                 f"embeddings of {piece.part.volume.path} reach {largest:.3g}, more than float16 holds; use --dtype float32"
