@@ -6,7 +6,8 @@
   weights at which it rises as much as ``ncc`` at 1 and 3 where tissue lies 4 pixels off.
 - **normalisation**: which makes errors comparable between sections of different contrast, and what does it do to alignment?
 - **defects**: does self-supervision learn cracks and folds: with their masks, without, or better not at all?
-- **smoothness**: which penalty, each at weights that cost smooth fields as much as ``jacob`` at 1 and 4?
+- **smoothness**: which penalty, each at weights that cost fields between neighbours as much as
+  ``jacob`` at 1 and 4?
 
 DATA holds em_isbi2012/image (sections 0 to 14 to learn from, 15 to 18 held out) and em_vnc/raw (0 to 8, 9 to 11). Every variant goes on
 from one start, a small net that has learnt drawn fields alone and seen no penalty, for the same number of steps; or from --start, a run
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 
 from lamella.core.rng import stream
+from lamella.io import open_volume
 from lamella.ops.field import coarser, warp
 from lamella.ops.normalise import Local, MinMax, Percentile, Plain, Rank, ZScore
 from lamella.ops.similarity import LocalCorrelation, MeanSquare, StructuralSimilarity
@@ -36,7 +38,6 @@ from lamella.recipe.aligner import load_estimator
 from lamella.recipe.find import load_recipe
 from lamella.recipe.load import load_run
 from lamella.recipe.train import train
-from lamella.tasks.align.sample import KnownFields
 from lamella.tasks.align.settings import AlignSettings
 from open_questions_pairs import SIDE, TRAINING, imaged, make_pairs, places, score_smooth, score_torn
 
@@ -76,23 +77,6 @@ class Variant:
     torn: bool = False
 
 
-@cache
-def price(kind: str) -> float:
-    """The mean of a smoothness penalty on drawn fields, as the finest level of the net has them."""
-    penalty = next(p for p in get_args(get_args(Smoothness)[0]) if p().kind == kind)()
-    rng = stream(0, "price")
-    drawn = [coarser(coarser(KnownFields().draw(rng, (256, 256)))) for _ in range(32)]
-    return float(torch.stack([penalty(f)[..., 2:-2, 2:-2].mean() for f in drawn]).mean())
-
-
-def smoothness(kind: str, weight: float) -> tuple[str, ...]:
-    """A penalty that costs drawn fields as much as ``jacob`` at ``weight``."""
-    return (
-        f"task.smoothness.penalty.kind={kind}",
-        f"task.smoothness.weight={weight * price('jacob') / price(kind):.4g}",
-    )
-
-
 def similarity(data: Path, kind: str, weight: float) -> tuple[str, ...]:
     """A penalty that rises as much as ``ncc`` at ``weight`` where tissue does not fit; encodings are taken to rise as ``ncc`` does."""
     rises = {p.kind: np.mean([rise for _, rise in errors(data, "local", p.kind)]) for p in PENALTIES}
@@ -100,18 +84,18 @@ def similarity(data: Path, kind: str, weight: float) -> tuple[str, ...]:
     return f"task.similarity.penalty.kind={kind}", f"task.similarity.weight={weight * scale:.4g}"
 
 
-def variants(question: str, data: Path) -> list[Variant]:
+def variants(question: str, lab: Lab) -> list[Variant]:
     """The trainings that answer a question."""
     if question == "similarity":
         kinds = ("ncc", "encodings", "mse", "ssim")
-        return [Variant(f"{kind} {w}", similarity(data, kind, w)) for kind in kinds for w in (1, 3)]
+        return [Variant(f"{kind} {w}", similarity(lab.data, kind, w)) for kind in kinds for w in (1, 3)]
     if question == "normalisation":
         return [Variant(kind, (), kind) for kind in ("local", "rank", "zscore", "none")]
     if question == "defects":
         masked, blind = Variant("damage, masks", (DAMAGED,), torn=True), (DAMAGED, *BLIND)
         return [Variant("no damage", torn=True), masked, Variant("damage, no masks", blind, torn=True)]
     kinds = ("jacob", "cjacob", "lap", "tv", "rigidity")
-    return [Variant(f"{kind} {w}", smoothness(kind, w)) for kind in kinds for w in (1, 4)]
+    return [Variant(f"{kind} {w}", lab.smoothness(kind, w)) for kind in kinds for w in (1, 4)]
 
 
 @dataclass
@@ -144,6 +128,28 @@ class Lab:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(scores, indent=1) + "\n")
         return json.loads(path.read_text())
+
+    def smoothness(self, kind: str, weight: float) -> tuple[str, ...]:
+        """A penalty that costs the fields between neighbours as much as ``jacob`` at ``weight``, as the start finds them."""
+        prices = self._prices()
+        return (
+            f"task.smoothness.penalty.kind={kind}",
+            f"task.smoothness.weight={weight * prices['jacob'] / prices[kind]:.4g}",
+        )
+
+    @cache  # noqa: B019 (one lab, which lives as long as the program)
+    def _prices(self) -> dict[str, float]:
+        """The mean of each smoothness penalty, on the grid of the finest level of the net."""
+        settings = AlignSettings(tile=2048, passes=1)
+        estimator = load_estimator(self.start or self._beginning("local"), settings, device="cpu")[0]
+        fields = []
+        for folder in TRAINING:
+            stack = open_volume(self.data / folder)
+            for z in (2, 5):
+                a, b = stack.read(stack.box)[z : z + 2, :SIDE, :SIDE]
+                fields.append(coarser(coarser(torch.from_numpy(estimator.pair(a, b))[None])))
+        kinds = [penalty() for penalty in get_args(get_args(Smoothness)[0])]
+        return {p.kind: float(np.mean([p(f)[..., 8:-8, 8:-8].mean() for f in fields])) for p in kinds}
 
     def _trained(self, name: str, variant: Variant, seed: int) -> str:
         parent = self.start or self._beginning(variant.normaliser)
@@ -252,7 +258,7 @@ def main() -> None:
             (args.out / "comparable.md").write_text(text)
             print(text, flush=True)
         rows: dict[str, list[dict[str, Any]]] = {}
-        for variant in variants(question, args.data):
+        for variant in variants(question, lab):
             rows[variant.name] = [lab.answer(question, variant, seed) for seed in args.seeds]
         text = f"## {question}\n\n{table(rows)}\n"
         (args.out / f"{question}.md").write_text(text)
