@@ -13,18 +13,19 @@ from torch.nn import functional as F
 
 from lamella.nets.aligner import SiamesePyramid
 from lamella.ops.field import rescale, warp
-from lamella.ops.masks import box_mean
+from lamella.ops.masks import box_mean, erode
 
 Image = Float[Tensor, "1 1 h w"]
 Map = Float[Tensor, "1 1 hc wc"]
 
 _AGREED = 1.0  # pixels of disagreement between there and back at which a field is worth half
 _WINDOW = 16  # pixels on each side over which the images are correlated
+_RIM = 4  # pixels beside missing data where a net sees too little to be believed
 _LEAST = 0.02  # correlation below which a match is not told from chance, and worth the same
 
 
 def confidence(net: SiamesePyramid, source: Image, target: Image, level: int) -> Map:
-    """0 to 1 on the grid of ``level``, for a ``source`` that was warped onto its ``target``; 0 where either is missing (0).
+    """0 to 1 on the grid of ``level``, for a ``source`` that was warped onto its ``target``; 0 where either is missing (0), or nearly.
 
     The square of their local correlation, times 1 / (1 + d²), d being the pixels by which the net's answers there and back differ.
     """
@@ -32,7 +33,8 @@ def confidence(net: SiamesePyramid, source: Image, target: Image, level: int) ->
     apart = net.align(moving, fixed)[level] + net.align(fixed, moving)[level]
     off = apart.square().sum(1, keepdim=True) * 4**level
     present, alike = _correlation(source, target, level)
-    return (present >= 0.5) * alike.clamp(_LEAST, 1).square() / (1 + off / _AGREED**2)
+    there = erode((present >= 0.5).to(source.dtype), max(1, _RIM >> level))
+    return there * alike.clamp(_LEAST, 1).square() / (1 + off / _AGREED**2)
 
 
 def _correlation(source: Image, target: Image, level: int) -> tuple[Map, Map]:
@@ -47,6 +49,12 @@ def _correlation(source: Image, target: Image, level: int) -> tuple[Map, Map]:
     return pooled[:, :1], (sxy / mass - mx * my) / spread.sqrt()
 
 
-def moved(source: Image, field: Float[Tensor, "1 2 hc wc"], level: int, size: tuple[int, int], margin: int) -> Image:
+def moved(
+    source: Float[Tensor, "1 1 hs ws"],
+    field: Float[Tensor, "1 2 hc wc"],
+    level: int,
+    size: tuple[int, int],
+    margin: int,
+) -> Image:
     """The source, ``margin`` pixels larger on each side than ``size``, warped by a field of the grid of ``level``."""
     return warp(source, rescale(field, level, size) + margin)

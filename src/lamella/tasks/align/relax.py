@@ -155,7 +155,7 @@ def _hold(bands: Bands, fixed: list[int]) -> None:
 class Springs:
     """Springs between neighbouring pixels of each section: for each direction (oy, ox) their stiffness, and its sum at each pixel."""
 
-    stiff: dict[tuple[int, int], Maps]
+    stiff: dict[tuple[int, int], Tensor]
     total: Maps
     turning: bool
 

@@ -18,7 +18,7 @@ Candidates = Float[Tensor, "n 2 h w"]
 Weights = Float[Tensor, "n 1 h w"]
 
 _LEAST = 1e-6  # weight below which a candidate counts as none
-_EDGE = 0.04  # share of the weight, about one half, over which a subset becomes a majority
+_EDGE = 0.02  # share of the weight, about one half, over which a subset becomes a majority
 
 
 def vote(candidates: Candidates, weights: Weights, temperature: float) -> Float[Tensor, "2 h w"]:
