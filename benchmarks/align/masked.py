@@ -25,6 +25,7 @@ from lamella.ops.masks import ternary
 from lamella.recipe.aligner import load_estimator
 from lamella.recipe.detector import load_detector
 from lamella.tasks.align.estimate import Estimator
+from lamella.tasks.align.refine_settings import RefineSettings
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.defects.detector import Detector
 from lamella.tasks.defects.masks import MaskConfig
@@ -106,13 +107,16 @@ def main() -> None:
     parser.add_argument("--masks", nargs="+", default=["none", "true"])
     parser.add_argument("--conds", nargs="+", default=list(CONDITIONS), choices=list(CONDITIONS))
     parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--refine", type=int, default=0, help="steps of refinement")
     args = parser.parse_args()
     sys.path.insert(0, str(args.bench))
     import synth
 
     import data
 
-    estimator = load_estimator(args.run, AlignSettings(tile=2048), device="cpu")[0]
+    estimator = load_estimator(
+        args.run, AlignSettings(tile=2048, refine=RefineSettings(steps=args.refine)), device="cpu"
+    )[0]
     rows: list[dict] = []
     for condition in args.conds:
         for number, pair in enumerate(data.eval_pairs(args.pairs)):

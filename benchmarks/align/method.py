@@ -23,6 +23,7 @@ from lamella.core.box import Box
 from lamella.core.volume import Meta
 from lamella.io import create_volume, open_volume
 from lamella.ops.field import rescale
+from lamella.ops.torn import rescale_torn
 from lamella.recipe.aligner import load_estimator
 from lamella.tasks.align.estimate import Estimator
 from lamella.tasks.align.joint_settings import JointSettings
@@ -44,7 +45,10 @@ SETTINGS = AlignSettings(
     flip=os.environ.get("LAMELLA_FLIP", "1") == "1",
     symmetric=os.environ.get("LAMELLA_SYMMETRIC", "1") == "1",
     halvings=int(os.environ.get("LAMELLA_HALVINGS", "0")),
-    refine=RefineSettings(steps=int(os.environ.get("LAMELLA_REFINE", "0"))),
+    refine=RefineSettings(
+        steps=int(os.environ.get("LAMELLA_REFINE", RefineSettings().steps)),
+        leaps=int(os.environ.get("LAMELLA_LEAPS", "0")),
+    ),
     tile=2048,
     **together(),
 )
@@ -71,4 +75,5 @@ def volume(sections: NDArray[np.uint8]) -> NDArray[np.float32]:
         stored = open_volume(paths.fields)
         coarse = torch.from_numpy(stored.read(stored.box)).movedim(0, 1)
         size = (sections.shape[1], sections.shape[2])
-        return rescale(coarse, estimator().fine_levels, size).numpy()
+        finely = rescale_torn if SETTINGS.refine.leaps else rescale
+        return finely(coarse, estimator().fine_levels, size).numpy()

@@ -116,19 +116,38 @@ def test_sides_of_what_is_torn_do_not_pull_at_each_other():
     assert (across[:, 28:36].abs() - 0.9).abs().max() > 0.4
 
 
-def test_blended_tiles_agree_with_the_whole():
+def test_vectors_leap_across_a_crack_that_nobody_marked():
+    size = (160, 320)
+    jump = torch.zeros(1, 2, *size)
+    jump[:, 1, :, :160], jump[:, 1, :, 160:] = -5, 5
+    source = tissue(size)
+    target = warp(source, jump, padding="border")
+    ramp = torch.zeros(1, 2, 40, 80)
+    ramp[:, 1] = (torch.arange(80.0) / 4 - 9.875).clamp(-1.25, 1.25)
+    missed = [
+        (refine(ramp, source, target, 2, RefineSettings(steps=2, leaps=n))[0, 1, 10:-10, 16:-16] * 4).abs() < 4.5
+        for n in (0, 4)
+    ]
+    assert missed[0].float().mean() > 0.1
+    assert missed[1].float().mean() < 0.06
+    other = refine(ramp, source, tissue(size, "other"), 2, RefineSettings(steps=1, leaps=2))
+    assert torch.equal(other, refine(ramp, source, tissue(size, "other"), 2, RefineSettings(steps=3)))
+
+
+@pytest.mark.parametrize("settings", [STEPS, RefineSettings(steps=2, leaps=1)])
+def test_blended_tiles_agree_with_the_whole(settings):
     source, target, _ = displaced((256, 448), 2.0)
     tiling = Tiling((64, 112), 40, 24)
-    margin = reach(STEPS)
+    margin = 2 * reach(settings)
     around = F.pad(source, (margin,) * 4)
-    whole = refine(torch.zeros(1, 2, 64, 112), around, target, 2, STEPS, margin=margin)[0].numpy()
+    whole = refine(torch.zeros(1, 2, 64, 112), around, target, 2, settings, margin=margin)[0].numpy()
     tiles = []
     for i in range(len(tiling)):
         box = tiling.tile(i)
         (y, x), (b, r) = ((4 * n for n in corner) for corner in (box.start, box.stop))
         seen = around[..., y : b + 2 * margin, x : r + 2 * margin]
         start = torch.zeros(1, 2, *box.shape)
-        tiles.append(refine(start, seen, target[..., y:b, x:r], 2, STEPS, margin=margin)[0].numpy())
+        tiles.append(refine(start, seen, target[..., y:b, x:r], 2, settings, margin=margin)[0].numpy())
     blended = tiling.blend(Box.of((64, 112)), lambda i: tiles[i])
     assert np.abs(blended - whole).max() * 4 < 0.02
     assert len(tiles) > 4

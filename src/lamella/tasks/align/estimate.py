@@ -101,7 +101,7 @@ class Estimator:
         known = source_mask is not None or target_mask is not None
         tears = Tears(lambda margin: np.pad(inside[0], margin), inside[1]) if known else None
         coarse = torch.from_numpy(self.coarse(lambda margin: np.pad(moving, margin), fixed, tears))[None]
-        finely = rescale_torn if known else rescale
+        finely = rescale_torn if known or self.refine.leaps else rescale
         return finely(coarse, self.fine_levels, (target.shape[0], target.shape[1]))[0].numpy()
 
     @torch.inference_mode()
@@ -155,7 +155,7 @@ class Estimator:
     ) -> torch.Tensor:
         """The field after steps on the images themselves, carried into what is torn."""
         longest = float(field.abs().max()) * 2**self.fine_levels
-        margin = int(np.ceil(longest)) + reach(self.refine)
+        margin = 2 * ((int(np.ceil(longest)) + reach(self.refine) + 1) // 2)
         source = torch.from_numpy(read(margin))[None, None].to(target)
         field = refine(field.float(), source, target, self.fine_levels, self.refine, margin=margin, torn=torn)
         return field if torn is None else carried_in(field, torn)

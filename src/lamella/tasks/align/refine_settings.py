@@ -27,6 +27,12 @@ class RefineSettings(Config):
         description="pixels (standard deviation) over which what is not trusted is replaced by what is; 0: it stays",
     )
 
+    leaps: int = Field(
+        0,
+        ge=0,
+        description="rounds in which places take over vectors from the other side of damage that no masks tell of",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> RefineSettings:
         if self.least >= self.sure:

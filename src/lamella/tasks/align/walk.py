@@ -103,6 +103,11 @@ class Walk:
         return len(self.chains)
 
     @property
+    def jumps(self) -> bool:
+        """Whether fields may jump from one pixel to the next."""
+        return self.masks is not None or self.config.refine.leaps > 0
+
+    @property
     def num_blocks(self) -> int:
         """Blocks of all stages together."""
         tiles, blocks = len(self.plane.tiling), len(self._blocks(1))
@@ -156,7 +161,7 @@ class Walk:
             masks,
         )
         stages.run(estimate, cover(Box.of((len(items) * len(self.plane.tiling),)), 1), f"estimate-{z}", z)
-        render = Render(self.source, aligned, fields, scratch, self.plane, items, masks is not None)
+        render = Render(self.source, aligned, fields, scratch, self.plane, items, self.jumps)
         stages.run(render, self._blocks(len(items)), f"render-{z}", z)
         self._carry(items, masks_path, fields, stages, f"masks-{z}")
 
@@ -168,7 +173,7 @@ class Walk:
 
     def _stitch(self, aligned: Volume, chain_fields: Stored, fields: Stored, stages: Stages) -> None:
         """Anchors one after the other (each needs the one before), then all sections at once."""
-        first, decay, torn = self.box.start[0], self.config.decay, self.masks is not None
+        first, decay, torn = self.box.start[0], self.config.decay, self.jumps
         for chain in self.chains:
             job = Stitch(
                 self.source, None, chain_fields, fields, self.plane, ((chain, chain.stop),), first, decay, torn
