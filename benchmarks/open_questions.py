@@ -54,6 +54,19 @@ DAMAGED = (
     "{kind: rotate}, {kind: mirror}, {kind: transpose}, {kind: cut}, {kind: reverse}]"
 )
 BLIND = ("task.similarity={near: 1, inside: 1}", "task.smoothness.near=1", "task.smoothness.inside=1")
+COLUMNS = {  # of what is measured, what the tables show; errors in pixels
+    "same_med": "error, median",
+    "same_p95": "95th percentile",
+    "cross_med": "to the next section",
+    "cross_p95": "95th percentile",
+    "null": "null",
+    "net": "net correlation",
+    "folded_percent": "folded, %",
+    "crack_blind_p95": "near cracks, 95th",
+    "crack_told_p95": "with masks",
+    "fold_blind_p95": "near folds, 95th",
+    "fold_told_p95": "with masks",
+}
 QUESTIONS = ("similarity", "defects", "normalisation", "smoothness")
 NORMALISERS = {
     "rank": Rank(radius=64),
@@ -224,15 +237,18 @@ def comparable(data: Path) -> str:
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
-    names = list(next(iter(rows.values()))[0])
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for name, seeds in rows.items():
-        cells = []
-        for column in names:
-            values = np.array([row[column] for row in seeds])
-            cells.append(f"{values.mean():.3f} ± {np.ptp(values) / 2:.3f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    """Means over seeds, with half their range."""
+    shown = {name: title for name, title in COLUMNS.items() if name in next(iter(rows.values()))[0]}
+    lines = ["| | " + " | ".join(shown.values()) + " |", "|---|" + "---|" * len(shown)]
+    for variant, seeds in rows.items():
+        values = {name: np.array([row[name] for row in seeds]) for name in shown}
+        cells = [f"{v.mean():.{_digits(name)}f} ± {np.ptp(v) / 2:.{_digits(name)}f}" for name, v in values.items()]
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _digits(column: str) -> int:
+    return 3 if column in ("null", "net") else 2
 
 
 def _file(name: str) -> str:
