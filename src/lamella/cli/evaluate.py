@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from lamella.blockwise import Executor
 from lamella.tasks.align.evaluate_settings import EvaluateSettings
-from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.segment.evaluate_settings import InstanceSettings
 from lamella.tasks.translate.evaluate_settings import ImageSettings
 
@@ -52,11 +51,11 @@ def alignment(
     inputs = open_inputs(aligned, settings)
     estimate, tried = None, None
     if settings.run is not None:
-        from lamella.recipe.aligner import load_estimator
+        from lamella.recipe.aligner import load_estimator, settings_of
 
         mip = aligned_mip(settings.source, inputs.aligned) if settings.source else settings.mip
         estimator, tried = load_estimator(
-            settings.run, AlignSettings(), mip=mip, device=settings.device, runs=settings.runs
+            settings.run, settings_of(inputs.aligned), mip=mip, device=settings.device, runs=settings.runs
         )
         estimate = estimator.pair
     found = evaluate_alignment(

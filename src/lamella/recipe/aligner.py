@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lamella.core.volume import Volume
 from lamella.recipe.load import load_run
 from lamella.tasks.align.settings import AlignSettings
 
@@ -45,6 +46,15 @@ def load_estimator(
         "recipe": loaded.recipe.to_dict(),
     }
     return estimator, facts
+
+
+def settings_of(volume: Volume) -> AlignSettings:
+    """The settings that ``volume`` was aligned with, as it tells itself; the defaults for one that was not aligned by lamella."""
+    told = volume.meta.provenance
+    if "config" not in told or "checkpoint" not in told:
+        return AlignSettings()
+    known = {key: value for key, value in told["config"].items() if key in AlignSettings.model_fields}
+    return AlignSettings.load(known, source=f"settings of {volume.path}")
 
 
 def inspect_run(

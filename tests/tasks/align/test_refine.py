@@ -169,3 +169,8 @@ def test_an_estimator_ends_with_the_steps_asked_for_and_repeats_them_exactly():
 def test_least_must_be_below_sure():
     with pytest.raises(UserError, match=r"least 0\.6 must be below sure 0\.2"):
         AlignSettings.load({"refine": {"steps": 2, "least": 0.6}})
+
+
+def test_leaps_need_steps():
+    with pytest.raises(UserError, match="leaps 2 happen between steps"):
+        AlignSettings.load({"refine": {"steps": 0, "leaps": 2}})

@@ -65,7 +65,7 @@ class Estimator:
     device: str = "cpu"
     halvings: int = 0
     torn: int = 48
-    refine: RefineSettings = attribute(default_factory=RefineSettings)
+    refine: RefineSettings = attribute(default_factory=lambda: RefineSettings(steps=0))
     _ready: bool = attribute(default=False, repr=False)
 
     @property

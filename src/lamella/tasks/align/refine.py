@@ -1,8 +1,8 @@
 """Refines a field on the images themselves: steps that raise the local correlation, where there is correlation to go by.
 
-A net answers in a quarter of a second what a search would take minutes for, but to half a pixel. From there a few steps on the
-same loss end at a tenth. With images ``a`` (the source as aligned so far) and ``b`` of zero mean and unit variance in windows,
-one minus their correlation is half the mean of (b - a)², so a step of Gauss and Newton on it solves
+What a net leaves of a displacement, some tenths of a pixel, a few steps on the loss that it was trained with remove. With images
+``a`` (the source as aligned so far) and ``b`` of zero mean and unit variance in windows, one minus their correlation is half the
+mean of (b - a)², so a step of Gauss and Newton on it solves
 
     mean of w g gᵀ · step = mean of w g (b - a)          in a wide window about each place, g the gradient of (a + b) / 2
 

@@ -11,7 +11,7 @@ class RefineSettings(Config):
     """Options of ``refine``."""
 
     steps: int = Field(
-        0, ge=0, description="steps by which the net's field is refined on the images themselves; 0: not"
+        3, ge=0, description="steps by which the net's field is refined on the images themselves; 0: not"
     )
     window: float = Field(
         10.0, gt=0, description="pixels (standard deviation) over which a step is decided; narrower follows finer bends"
@@ -26,7 +26,6 @@ class RefineSettings(Config):
         ge=0,
         description="pixels (standard deviation) over which what is not trusted is replaced by what is; 0: it stays",
     )
-
     leaps: int = Field(
         0,
         ge=0,
@@ -37,4 +36,6 @@ class RefineSettings(Config):
     def _check(self) -> RefineSettings:
         if self.least >= self.sure:
             raise ValueError(f"least {self.least} must be below sure {self.sure}")
+        if self.leaps and not self.steps:
+            raise ValueError(f"leaps {self.leaps} happen between steps; give steps too, or leave leaps out")
         return self
