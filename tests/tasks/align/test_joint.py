@@ -11,7 +11,7 @@ from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.volume import Meta
 from lamella.io import create_volume, open_volume
-from lamella.tasks.align.drift import growth, measure_drift, told
+from lamella.tasks.align.drift import growth, measure_drift, recorded, told
 from lamella.tasks.align.masked import Masked
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.stages import Plane, Stored
@@ -212,6 +212,8 @@ def test_drift_is_measured_and_told(tmp_path):
     assert "5.00 px at the last section" in told(paths.drift)
     assert drift_path("a/x.ome.zarr") == "a/x.drift.json"
     stored = json.loads((tmp_path / "out.drift.json").read_text())
+    assert recorded(open_volume(paths.fields).path) == list(paths.drift)
+    assert recorded(str(tmp_path / "other.fields.ome.zarr")) == []
     assert stored["sections"][1] == {"z": 1, "moved": 5.0, "slow": 5.0, "step": 5.0}
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lamella.core.box import Box
 from lamella.core.progress import progress
+from lamella.io.place import Place
 from lamella.tasks.align.stages import Plane, Stored
 
 CELL = 256  # pixels
@@ -67,6 +68,14 @@ def told(rows: Sequence[Drift]) -> str:
 def record(rows: Sequence[Drift]) -> dict[str, Any]:
     """Plain values, to be stored beside the volume."""
     return {"cell": CELL, "unit": "pixel", "growth": growth(rows), "sections": [asdict(row) for row in rows]}
+
+
+def recorded(fields: str) -> list[Drift]:
+    """What was stored beside the volume whose fields lie at ``fields``; nothing if that is not there."""
+    folder, _, name = Place.parse(fields).url.rpartition("/")
+    stem, ours, _ = name.rpartition(".fields.ome.zarr")
+    found = Place.parse(folder or ".").read_json(f"{stem}.drift.json") if ours else None
+    return [Drift(**row) for row in found["sections"]] if found else []
 
 
 def _averages(fields: Stored, plane: Plane, z: int) -> tuple[NDArray[np.float64], float]:

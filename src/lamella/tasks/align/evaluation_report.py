@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lamella.core.box import Box
 from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
+from lamella.tasks.align.drift import Drift, recorded, told
 from lamella.tasks.align.evaluate import Evaluation, Inputs
 from lamella.tasks.align.scores import FieldStack, tile_of
 from lamella.view import charts, pictures
@@ -162,6 +163,7 @@ def add_stack(report: Report, inputs: Inputs) -> None:
     fields, _ = inputs.field_stacks()
     if fields is not None:
         _add_fields(report, fields, inputs.aligned)
+        _add_drift(report, recorded(fields.volume.path))
 
 
 def _stretch(volume: Volume) -> float:
@@ -206,6 +208,14 @@ def _add_fields(report: Report, fields: FieldStack, aligned: Volume) -> None:
     ]
     key = Shown(pictures.png(pictures.field_legend()), f"key: the edge is {limit:.1f} px or more")
     report.pictures([*cards, key])
+
+
+def _add_drift(report: Report, rows: Sequence[Drift]) -> None:
+    if len(rows) < 2:
+        return
+    series = {"from the source": [r.slow for r in rows], "from the section before": [r.step for r in rows]}
+    curve = charts.lines([r.z for r in rows], series, "section", "pixels", markers=len(rows) < 60)
+    report.pictures([Shown(curve, f"What fields move over wide areas: {told(rows)}.")])
 
 
 def _middle(box: Box, side: int) -> Box:
