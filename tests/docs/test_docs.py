@@ -98,11 +98,13 @@ ADDED = {
     ("tune", "search"): [*TINY_CELLS, "--trials", "2"],
     ("tune", "instances"): ["--candidates", "4", "--rounds", "1", "--jobs", "1"],
     ("prep", "coarse"): ["--turn", "0"],
+    ("evaluate", "misalignment"): ["--reach", "2", "--window", "16"],
     ("evaluate", "alignment"): ["--samples", "1", "--chunk", "16"],
 }
 NEEDS = {  # what is there when a page begins; README begins with sections/ alone and makes the rest
     "align.md": ["sections", "defects.ome.zarr"],
     "coarse.md": ["sections"],
+    "misalignment.md": ["aligned.ome.zarr"],
     "conventions.md": ["aligned.ome.zarr", "aligned.fields.ome.zarr"],
     "contrast.md": ["cells"],
     "convert.md": ["sections"],

@@ -34,6 +34,7 @@ def align(
     place: Annotated[MaskedPlace, _FLAT] = MaskedPlace(),
     settings: Annotated[AlignSettings, _FLAT] = AlignSettings(),  # noqa: B008 immutable
     executor: Annotated[Executor, _FLAT] = Executor(),  # noqa: B008 immutable
+    misalignment: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Align a volume of serial sections with a trained run.
@@ -61,6 +62,8 @@ def align(
         Volume of sections, any format that ``lamella info`` reads.
     out
         Volume to write; its ending tells the format.
+    misalignment
+        Write a map of places that do not fit beside the aligned volume, as lamella evaluate misalignment does.
     overwrite
         Replace outputs that exist.
     """
@@ -99,3 +102,8 @@ def align(
         f"score it with: lamella evaluate alignment {paths.aligned} scores --source {source} --fields {paths.fields} "
         f"--run {run}{where}"
     )
+    if misalignment:
+        from lamella.cli.misalignment import misalignment as look
+        from lamella.tasks.align.volume import misalignment_path
+
+        look(paths.aligned, misalignment_path(out), executor=executor, overwrite=overwrite)

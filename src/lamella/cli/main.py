@@ -77,6 +77,7 @@ _GROUPS = {
         "Score results.",
         {
             "alignment": ("lamella.cli.evaluate:alignment", "Score an aligned volume section by section."),
+            "misalignment": ("lamella.cli.misalignment:misalignment", "Map where an aligned volume does not fit."),
             "instances": ("lamella.cli.evaluate:instances", "Score predicted cells against true ones."),
             "heads": ("lamella.cli.evaluate_heads:heads", "Validate checkpoints of a head run at several thresholds."),
             "affinities": (

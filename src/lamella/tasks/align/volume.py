@@ -57,6 +57,11 @@ def drift_path(out: str) -> str:
     return _beside(out, "drift", ".json")
 
 
+def misalignment_path(out: str) -> str:
+    """Where the map of places of an aligned volume that do not fit lies, if it was asked for: ``NAME.misalignment.ome.zarr``."""
+    return _beside(out, "misalignment")
+
+
 def _beside(out: str, what: str, kind: str = ".ome.zarr") -> str:
     url = Place.parse(out).url
     ending = next((e for e in _ENDINGS if url.lower().endswith(e)), "")
