@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lamella.blockwise import Executor
+from lamella.blockwise import Executor, cover
 from lamella.core import progress
 from lamella.core.box import Box
 from lamella.core.errors import UserError
@@ -13,9 +13,12 @@ from lamella.core.volume import Meta
 from lamella.io import create_volume, open_volume
 from lamella.tasks.align.drift import growth, measure_drift, recorded, told
 from lamella.tasks.align.masked import Masked
+from lamella.tasks.align.pairs import Found, Frames, Pair
+from lamella.tasks.align.relax import Relaxation
 from lamella.tasks.align.settings import AlignSettings
-from lamella.tasks.align.stages import Plane, Stored
+from lamella.tasks.align.stages import Chain, Plane, Stored
 from lamella.tasks.align.tiles import Tiling
+from lamella.tasks.align.together import RelaxTile, VoteTile, Window
 from lamella.tasks.align.volume import align_volume, drift_path
 from tests.tasks.align.nets import constant, estimator, matcher, untrained
 from tests.tasks.align.test_volume import Unwell, align, files, moved, put, tissue
@@ -70,6 +73,47 @@ def test_a_lost_section_is_bridged_and_lies_between_its_neighbours(tmp_path, met
         np.testing.assert_allclose(inner(fields[z, 0]), z, atol=0.05)
     assert inner(fields[2, 0]).min() > 0.9
     assert inner(fields[2, 0]).max() < 3.1
+
+
+def stored(path, *values):
+    """Fields of as many sections, each the same everywhere."""
+    fields = np.stack([np.full((2, 24, 24), v, np.float32) for v in values], 1)
+    (volume,) = create_volume(str(path), box=Box.of(fields.shape), dtype="float32", meta=Meta.plain("czyx"))
+    volume.write(volume.box, fields)
+    return Stored(open_volume(str(path), writable=True))
+
+
+def tiles(path, values):
+    box = Box.of(values.shape)
+    (volume,) = create_volume(str(path), box=box, dtype="float32", meta=Meta.plain("tcyx"), chunk=(1, *box.shape[1:]))
+    volume.write(box, values)
+    return open_volume(str(path), writable=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_links_are_looked_up_where_the_target_was_seen(tmp_path, method):
+    # section 1 was seen moved by 5 when matched, and lies at 7 by now: its place p was at p + 2 of what was matched
+    x = np.arange(24, dtype=np.float32)
+    link = np.stack([np.broadcast_to(0.1 * x, (24, 24)), np.zeros((24, 24)), np.ones((24, 24))])[None]
+    chain, plane = Chain(0, 2), Plane(Box.of((24, 24)), 0, Tiling((24, 24), 24, 0))
+    found = Found(tiles(tmp_path / "links.zarr", link.astype(np.float32)), plane, (Pair(chain, 2, 1),))
+    frames = Frames(found.links, found.links, stored(tmp_path / "reference.zarr", 0, 5, 5))
+    fields, scratch = (
+        stored(tmp_path / "fields.zarr", 0, 7, 7),
+        tiles(tmp_path / "t.zarr", np.zeros((1, 2, 24, 24), np.float32)),
+    )
+    if method == "vote":
+        job = VoteTile(frames, found, fields, scratch, plane, ((chain, 2),), 1, 2.0)
+    else:
+        window = (Window(chain, 2, 2, 1),)
+        job = RelaxTile(frames, found, fields, fields, scratch, plane, window, 1, 1, Relaxation(1.0, 0.0))
+    block = cover(Box.of((1,)), 1)[0]
+    job.write(block, job.compute(block, job.read(block)))
+    answer = scratch.read(scratch.box)[0]
+    np.testing.assert_allclose(
+        answer[0, 4:-4, 4:-4], np.broadcast_to(7 + 0.1 * (x + 2), (24, 24))[4:-4, 4:-4], atol=0.01
+    )
+    np.testing.assert_allclose(answer[1, 4:-4, 4:-4], 7, atol=0.01)
 
 
 def test_answers_of_two_rounds_are_composed(tmp_path):
