@@ -210,7 +210,8 @@ def main() -> None:
             cpu = time.process_time() - start
             results.append({"jitter": jitter, "method": method, "cpu_s": cpu, **found, "sections": rows})
             args.out.write_text(json.dumps(results, indent=1) + "\n")
-            print(f"{jitter:g} px {method:9s} {cpu:6.0f} CPU-s  " + "  ".join(f"{k} {v:.2f}" for k, v in found.items()))
+            figures = "  ".join(f"{k} {v:.2f}" for k, v in found.items())
+            print(f"{jitter:g} px {method:9s} {cpu:6.0f} CPU-s  {figures}", flush=True)
 
 
 if __name__ == "__main__":
