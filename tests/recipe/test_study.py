@@ -16,7 +16,7 @@ import yaml
 from lamella.core.errors import UserError
 from lamella.data.points_table import read_points
 from lamella.recipe.study.config import StudyConfig, read_study
-from lamella.recipe.study.images import Sets
+from lamella.recipe.study.images import Sets, whole
 from lamella.recipe.study.methods import learner_of
 from lamella.recipe.study.recipes import contrast_recipe, normaliser_of, scratch_recipe
 from lamella.recipe.study.report import write_page
@@ -139,6 +139,22 @@ def test_head_and_baseline_read_the_intensities_beside_the_embedding(
     assert learner._at(table, table.first(4))[0].shape == (4, 4 + 2)  # type: ignore[attr-defined]
 
 
+def test_learnt_channels_are_trusted_as_far_as_is_asked(
+    finished: tuple[Path, StudyConfig, Study], tmp_path: Path
+) -> None:
+    values = finished[1].to_dict()
+    values["contrast"]["set"]["task.beside"] = [0]
+    values["head"] = {"steps": [20], "trust": [1, 1e-6]}
+    config = StudyConfig.load(values)
+    sets = Sets.open(config, normaliser_of(config))
+    images, table = {image.name: image for image in sets.train}, read_points(finished[2].points(0))
+    trusting, not_at_all = learner_of("embedding", config, 0, images, tmp_path).looks(table, 20)
+    assert [trusting.name, not_at_all.name] == ["20 steps", "20 steps, trust 1e-06"]
+    bright = whole(sets.test[0])[0]
+    alike = bright == bright[0, 0, 0]
+    assert np.ptp(not_at_all.maps(sets.test[0])[1][alike]) < 1e-4 < np.ptp(trusting.maps(sets.test[0])[1][alike])
+
+
 def test_sections_of_a_volume_are_scored_by_themselves(tmp_path: Path) -> None:
     values = volume_values(tmp_path)
     labels = np.zeros((6, 40, 40), np.uint8)
@@ -146,14 +162,14 @@ def test_sections_of_a_volume_are_scored_by_themselves(tmp_path: Path) -> None:
     labels[3, 4:20, 20:24] = 255  # one section joins the two
     tifffile.imwrite(tmp_path / "test" / "labels" / "test.tif", labels, metadata={"axes": "ZYX"})
     test = {**values["test"], "components": True}
-    whole, each = (
+    joined, each = (
         StudyConfig.load(
             {**values, "test": test, "sections": sections, "objects": {"kind": "membranes", "min_size": 20}}
         )
         for sections in (False, True)
     )
-    image = Sets.open(whole, normaliser_of(whole)).test[0]
-    assert [int(truth.max()) for _, truth in Scorer(whole, [image]).images[0][1]] == [1]
+    image = Sets.open(joined, normaliser_of(joined)).test[0]
+    assert [int(truth.max()) for _, truth in Scorer(joined, [image]).images[0][1]] == [1]
     assert [int(truth.max()) for _, truth in Scorer(each, [image]).images[0][1]] == [2, 2, 2, 1, 2, 2]
     probable = np.stack([labels == 0, labels > 0]).astype(np.float32)
     assert Scorer(each, [image]).figures(lambda _: probable, each.ways)[0] < 0.05

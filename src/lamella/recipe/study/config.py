@@ -85,6 +85,19 @@ class HeadSettings(Config):
     decay: float = Field(0.1, ge=0, description="weight of the squared weights in its loss")
     steps: tuple[int, ...] = Field((5, 15, 60), min_length=1, description="steps of L-BFGS after which it is looked at")
 
+    trust: tuple[float, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="how strong learnt channels are beside the intensities of the embedding; of several the validation images choose",
+    )
+
+    @field_validator("trust")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if min(value) <= 0 or len(set(value)) < len(value):
+            raise ValueError("trust must be above 0, each once")
+        return value
+
     @field_validator("steps")
     @classmethod
     def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,6 +78,11 @@ class Features(Protocol):
         """Seconds that it took to be ready."""
         ...
 
+    @property
+    def learnt(self) -> int:
+        """How many of them, the first, were learnt."""
+        ...
+
     def ready(self) -> None:
         """Do what must be done before there are features."""
         ...
@@ -90,6 +96,7 @@ class Pixels:
     """The intensities themselves."""
 
     prepared = 0.0
+    learnt = 0
 
     def ready(self) -> None:
         """Nothing is to be done."""
@@ -129,6 +136,10 @@ class Embedded:
     @property
     def prepared(self) -> float:
         return float(self._run.provenance()["cpu_seconds"])
+
+    @property
+    def learnt(self) -> int:
+        return int(self._embedder.net.learnt)
 
     def ready(self) -> None:
         """Train the contrast run, if that was not done."""
@@ -175,12 +186,14 @@ class Heads:
         self.features.ready()  # a training counts by itself, and not as time for embedding
         vectors, standard = self._at(points, chosen)
         settings, num_classes = self.config.head, len(self.config.classes.names)
-        for steps in settings.steps:
+        for trust, steps in product(settings.trust if self.features.learnt else (1.0,), settings.steps):
             start = time.process_time()
             head = new_head(vectors.shape[1], num_classes, settings.hidden, self.seed)
-            fit_head(head, vectors, points.classes[chosen], standard, decay=settings.decay, steps=steps)
-            spent, ready = time.process_time() - start, standard.folded(head)
-            yield Look(f"{steps} steps", spent, lambda image, ready=ready: probabilities(ready, self._of(image)))  # type: ignore[misc]
+            scale = standard.trusting(self.features.learnt, trust)
+            fit_head(head, vectors, points.classes[chosen], scale, decay=settings.decay, steps=steps)
+            spent, ready = time.process_time() - start, scale.folded(head)
+            name = f"{steps} steps" if trust == 1 else f"{steps} steps, trust {trust:g}"
+            yield Look(name, spent, lambda image, ready=ready: probabilities(ready, self._of(image)))  # type: ignore[misc]
 
     def _at(self, points: PointTable, chosen: NDArray[np.intp]) -> tuple[NDArray[np.float32], Standard]:
         """The features (n, h) of the chosen points, and the scale of the features of their images."""

@@ -43,6 +43,12 @@ class Standard:
         deviation = values.std(0, unbiased=False)
         return cls(values.mean(0), torch.where(deviation > 0, deviation, 1.0))
 
+    def trusting(self, learnt: int, trust: float) -> Standard:
+        """With the first ``learnt`` channels ``trust`` times as strong: the weaker, the dearer it is for a head to use them."""
+        deviation = self.deviation.clone()
+        deviation[:learnt] /= trust
+        return Standard(self.mean, deviation)
+
     def __call__(self, vectors: Tensor) -> Tensor:
         return (vectors - self.mean) / self.deviation
 
