@@ -178,7 +178,7 @@ def test_masks_keep_their_values_and_their_narrow_parts(stack):
     masks = placed.masks(open_volume(put(here / "masks.zarr", mask, 1)))
     seen = masks.read(placed.box)
     assert set(np.unique(seen)) == {0, 1, 2}
-    assert (seen[4] == 2).any(0).sum() == SIDE
+    assert SIDE <= (seen[4] == 2).any(0).sum() <= SIDE + 2  # the pixels at both ends touch it
 
 
 def test_other_sources_and_files_are_refused(stack, tmp_path):
