@@ -52,10 +52,10 @@ def warp(
     return F.grid_sample(image, grid.to(image.dtype), mode=mode, padding_mode=padding, align_corners=False)
 
 
-def compose(first: Field, second: Field) -> Field:
+def compose(first: Float[Tensor, "b 2 hs ws"], second: Field) -> Field:
     """The field that warps by ``first`` and then by ``second``: ``second(p) + first(p + second(p))``.
 
-    ``first`` is continued beyond its edge by its edge values.
+    ``first`` may be of another size; it is continued beyond its edge by its edge values.
     """
     return second + warp(first, second, padding="border")
 

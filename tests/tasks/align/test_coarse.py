@@ -37,7 +37,7 @@ def displaced(sections):
     return plane, np.stack([shifted(corner + o) for o in OFFSETS[: len(sections)]])
 
 
-@pytest.mark.parametrize("settings", [{}, {"chain": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"chain": 2}, {"method": "vote"}, {"method": "joint"}], ids=str)
 def test_displaced_sections_are_aligned_as_undisplaced_ones(tmp_path, settings):
     raw = drifting(4)
     masks = (np.random.default_rng(0).random(raw.shape) < 0.002).astype(np.uint8) * 2
@@ -54,7 +54,9 @@ def test_displaced_sections_are_aligned_as_undisplaced_ones(tmp_path, settings):
         for source, name in zip(sources, ("there", "here"), strict=True)
     )
     for a, b in zip(there[::2], here[::2], strict=True):  # images and masks
-        np.testing.assert_array_equal(a.read(part.box)[INNER], b.read(part.box)[INNER])
+        off = np.abs(a.read(part.box)[INNER].astype(int) - b.read(part.box)[INNER])
+        assert off.max() <= 1
+        assert (off > 0).mean() < 1e-3  # rounded the other way, where places were computed from larger numbers
     fields = [v.read(v.box) for v in (there[1], here[1])]
     extra = np.moveaxis(matrices[:, :2, 2], 0, 1)[..., None, None]
     np.testing.assert_allclose(fields[0][INNER], (fields[1] + extra)[INNER], atol=1e-3)
