@@ -24,7 +24,7 @@ def explain_words(error: CycloptsError, words: Sequence[str]) -> str:
     """The parser's complaint in one line, and where to look."""
     error.verbose = False
     cause = _cause(error)
-    told = "; ".join(_flag(e) for e in cause.errors()) if cause else " ".join(str(error).split())
+    told = "; ".join(_flag(e, words) for e in cause.errors()) if cause else " ".join(str(error).split())
     verb = [word for word in words[:2] if word.replace("-", "").isalpha() and not word.startswith("-")]
     chain = error.command_chain or verb[:1]
     return f"{told.rstrip('.')}; see {' '.join(['lamella', *chain])} --help"
@@ -45,10 +45,13 @@ def _cause(error: BaseException) -> ValidationError | None:
     return found
 
 
-def _flag(error: object) -> str:
+def _flag(error: object, words: Sequence[str]) -> str:
     assert isinstance(error, dict)
     message = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
         return message
-    name = "-".join(str(part) for part in error["loc"][:1]).replace("_", "-")
-    return f"--{name} is {error['input']!r}: {message[0].lower()}{message[1:]}"
+    parts = [str(part).replace("_", "-") for part in error["loc"]]
+    given = {word.split("=")[0].replace("_", "-") for word in words}
+    name = next((n for k in range(len(parts), 1, -1) if (n := f"--{'.'.join(parts[:k])}") in given), f"--{parts[0]}")
+    value = "" if isinstance(error["input"], dict) else f" is {error['input']!r}"
+    return f"{name}{value}: {message[0].lower()}{message[1:]}"
