@@ -1,6 +1,7 @@
 """The search: what ranges mean, that several workers share one study, and that stopped and killed trials go on."""
 
 import csv
+import dataclasses
 import json
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from lamella.recipe.find import load_recipe
 from lamella.recipe.tune.search import Reporter, Search, search, work
 from lamella.recipe.tune.settings import SearchSettings
 from lamella.recipe.tune.space import changes, split
+from lamella.recipe.tune.study import Study
 from lamella.recipe.tune.trials import Trial
 from lamella.runs.folder import list_runs
 
@@ -137,3 +139,18 @@ def test_a_search_of_which_every_trial_fails_says_why(values, tmp_path):
     too_large, _ = split(["data.crop=int(900,940)"])
     with pytest.raises(UserError, match=r"all of the first 3 trials failed, the last one because: .*lower data\.crop"):
         search(values, too_large, tmp_path / "out", SETTINGS)
+
+
+def test_a_trial_that_ends_while_another_process_looks_at_it_is_left_alone(searched, tmp_path, monkeypatch):
+    tuning = dataclasses.replace(searched[0], path=tmp_path)
+    tuning.trials.mkdir()
+    one, other = (Study(tuning, SETTINGS, RANGES, steps=4) for _ in range(2))
+    claim = one.claim()
+    stale = other.trials()  # here it still runs
+    one.finish(claim, 0.5, "finished")
+    looks = iter([stale])
+    fresh = other.trials
+    monkeypatch.setattr(other, "trials", lambda: next(looks, None) or fresh())
+    taken = other.claim()
+    assert taken is not None
+    assert taken.trial.number == claim.trial.number + 1

@@ -119,6 +119,9 @@ class Study:
             lock.acquire(timeout=0)
         except Timeout:
             return None
+        if self.trials()[trial.number].state != TrialState.RUNNING:  # ended while it was looked at
+            lock.release()
+            return None
         self._study.sampler = optuna.samplers.RandomSampler()
         reported = frozenset(trial.intermediate_values)
         claim = Claim(optuna.Trial(self._study, trial._trial_id), lock, reported)
