@@ -64,6 +64,7 @@ class ContrastDemo(SegmentDemo):
         crops["task.imaging"] = [
             {"kind": "noise", "p": 0.5, "std": [0.0, 0.06]}
         ]  # brightness tells nuclei from background
+        beside = {"task.beside": [0, 1, 2, 4, 8]}
         return StudyConfig.load(
             {
                 **{
@@ -74,13 +75,15 @@ class ContrastDemo(SegmentDemo):
                 "seeds": 1,
                 "classes": {"kind": "boundary"},
                 "objects": [{"kind": "watershed"}, {"kind": "watershed", "boundaries": "soft"}],
-                "contrast": {"recipe": "contrast", "set": {**shared, **crops, "task.net": net, "trainer.steps": steps}},
+                "contrast": {
+                    "recipe": "contrast",
+                    "set": {**shared, **crops, **beside, "task.net": net, "trainer.steps": steps},
+                },
                 "scratch": {
                     "recipe": "head_baseline",
                     "set": {**shared, **crops, "trainer.steps": max(steps // _SHARE, 2)},
                 },
                 "looks": 2,
-                "head": {"smoothed": [0, 1, 2, 4, 8]},
             },
             "demonstration",
         )
