@@ -273,3 +273,12 @@ def test_narrow_bends_are_no_drift_and_wide_ones_are(tmp_path):
     assert narrow.moved == pytest.approx(1, abs=0.01)  # two components, half of one each on the mean of squares
     assert narrow.slow < 0.01
     assert wide.slow == pytest.approx(2 * np.sqrt(2) * 2 / np.pi, rel=0.01)  # the mean of half a wave, in each half
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_matches_are_refined_only_if_asked_for(method):
+    assert AlignSettings().refine.steps > 0
+    assert AlignSettings(method=method).refine.steps == 0
+    assert AlignSettings.load({"method": method, "refine": {"steps": 2}}).refine.steps == 2
+    told = AlignSettings(method=method)
+    assert AlignSettings.load(told.to_dict()) == told

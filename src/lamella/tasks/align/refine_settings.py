@@ -11,7 +11,10 @@ class RefineSettings(Config):
     """Options of ``refine``."""
 
     steps: int = Field(
-        3, ge=0, description="steps by which the net's field is refined on the images themselves; 0: not"
+        3,
+        ge=0,
+        description="steps by which the net's field is refined on the images themselves; methods vote and joint take none "
+        "unless told",
     )
     window: float = Field(
         10.0, gt=0, description="pixels (standard deviation) over which a step is decided; narrower follows finer bends"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -41,10 +41,20 @@ class AlignSettings(Config):
         description="width in pixels up to which damage that masks tell of has torn tissue, so that fields jump there",
     )
     refine: RefineSettings = Field(RefineSettings(), description="refinement of the net's fields on the images")
+    """Without ``steps``, methods vote and joint have none."""
     chain: int | None = Field(
         None, ge=1, description="sections in a row before a new chain begins; chains run side by side; all if not given"
     )
     decay: int | None = Field(None, ge=1, description="sections over which the field of a chain's first section fades")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_matches(cls, values: Any) -> Any:
+        """Votes and joint fields come out worse from refined matches, so that these are refined only if asked for."""
+        if not isinstance(values, dict) or values.get("method", "sequence") == "sequence":
+            return values
+        refine = values.get("refine", {})
+        return {**values, "refine": {"steps": 0, **refine}} if isinstance(refine, dict) else values
 
     @model_validator(mode="after")
     def _check(self) -> AlignSettings:
