@@ -109,6 +109,7 @@ MISTAKES = [
     ("align first raw.zarr out.zarr --tile 3", "--tile is '3': input should be greater than or equal to 64"),
     ("align first raw.zarr out.zarr --joint.neighbours 0", "--joint.neighbours is '0': input should be greater than"),
     ("align first raw.zarr out.zarr --refine.steps=-1", "--refine.steps is '-1': input should be greater than"),
+    ("align first raw.zarr s3://nowhere/out.zarr --misalignment", "is an address ... local path"),
     ("align first raw.zarr out.zarr --refine.least 0.5", "--refine: least 0.5 must be below sure 0.2"),
     ("align first raw.zarr out.zarr --decay 5", "decay 5 ... give chain too"),
     ("align first raw.zarr", "--out"),

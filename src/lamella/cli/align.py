@@ -70,6 +70,14 @@ def align(
     from lamella.core.box import parse_box
     from lamella.io import open_volume
 
+    if misalignment:
+        from lamella.cli.misalignment import misalignment as look
+        from lamella.tasks.align.misalignment import goes_on
+        from lamella.tasks.align.volume import misalignment_path
+
+        if goes_on(misalignment_path(out), overwrite):
+            print(f"{out} is aligned; its map of misalignment goes on")
+            return look(out, misalignment_path(out), executor=executor)
     volume = open_volume(source, mip=place.mip, dataset=place.dataset)
     raw, placed = volume, None
     if place.coarse is not None:
@@ -103,7 +111,4 @@ def align(
         f"--run {run}{where}"
     )
     if misalignment:
-        from lamella.cli.misalignment import misalignment as look
-        from lamella.tasks.align.volume import misalignment_path
-
         look(paths.aligned, misalignment_path(out), executor=executor, overwrite=overwrite)

@@ -10,7 +10,7 @@ from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.volume import Meta
 from lamella.io import create_volume, open_volume
-from lamella.tasks.align.misalignment import FindMisfits, measure_misalignment, tables_beside
+from lamella.tasks.align.misalignment import FindMisfits, goes_on, measure_misalignment, tables_beside
 from lamella.tasks.align.misalignment_report import write_misalignment_page
 from lamella.tasks.align.misalignment_settings import MisalignmentSettings
 
@@ -112,6 +112,7 @@ def test_what_was_interrupted_goes_on_and_ends_the_same(aligned, measured, tmp_p
     monkeypatch.setattr(FindMisfits, "write", stopped)
     with pytest.raises(UserError, match="no more today"):
         measure(aligned, tmp_path / "part.ome.zarr")
+    assert goes_on(str(tmp_path / "part.ome.zarr"))
     left[0] = 1000
     again = measure(aligned, tmp_path / "part.ome.zarr")
     np.testing.assert_array_equal(read(tmp_path / "part.ome.zarr"), read(measured[0]))
@@ -119,6 +120,9 @@ def test_what_was_interrupted_goes_on_and_ends_the_same(aligned, measured, tmp_p
     assert again.pairs[2:] == whole.pairs[2:]  # those without data hold NaN
     with pytest.raises(UserError, match="--overwrite"):
         measure(aligned, tmp_path / "part.ome.zarr")
+    with pytest.raises(UserError, match="--overwrite"):
+        goes_on(str(tmp_path / "part.ome.zarr"))
+    assert not goes_on(str(tmp_path / "new.ome.zarr"))
 
 
 def test_the_page_shows_the_worst_places(aligned, measured):

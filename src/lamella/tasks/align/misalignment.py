@@ -18,6 +18,7 @@ from scipy import ndimage as ndi
 
 from lamella.blockwise import Block, Executor, Unfinished, cover, run
 from lamella.blockwise.blocks import Cover
+from lamella.blockwise.unfinished import folder_beside
 from lamella.core.box import Box
 from lamella.core.errors import UserError
 from lamella.core.files import replacing, write_text
@@ -67,6 +68,7 @@ def measure_misalignment(
     Raises UserError for a volume that is no stack of sections or of fewer than two.
     """
     settings = settings or MisalignmentSettings()
+    stem_of(out)
     volume = open_volume(aligned, mip=settings.mip)
     _check(volume)
     plan = {"aligned": aligned, "box": str(volume.box), "settings": settings.to_dict()}
@@ -90,6 +92,19 @@ def measure_misalignment(
         write_text(path, csv_text([finite(row) for row in rows]))
     work.finish()
     return found
+
+
+def goes_on(out: str, overwrite: bool = False) -> bool:
+    """Whether a map was begun at ``out`` and is not finished. Raises UserError if it is finished, unless it may be replaced, and for an
+    address."""
+    stem_of(out)
+    if overwrite:
+        return False
+    path = str(Place.parse(out).local)
+    begun = folder_beside(path).exists()
+    if Path(path).exists() and not begun:
+        raise UserError(f"{path} exists already; choose another name, or replace it with --overwrite")
+    return begun
 
 
 def tables_beside(out: str) -> tuple[Path, Path]:
