@@ -64,6 +64,10 @@ class AlignSettings(Config):
             )
         if self.method == "sequence" and self.joint != JointSettings():
             raise ValueError("joint settings are for method vote or joint; give one of these, or leave them out")
+        if self.method != "sequence" and self.refine.leaps:
+            raise ValueError(
+                f"refine.leaps is for method sequence; method {self.method} renders no jumps of its matches"
+            )
         if self.method != "sequence":
             for name in ("fill", "memory"):
                 if getattr(self, name) != type(self).model_fields[name].default:
