@@ -282,5 +282,5 @@ def test_matches_are_refined_only_if_asked_for(method):
     assert AlignSettings.load({"method": method, "refine": {"steps": 2}}).refine.steps == 2
     told = AlignSettings(method=method)
     assert AlignSettings.load(told.to_dict()) == told
-    with pytest.raises(ValueError, match="leaps is for method sequence"):
+    with pytest.raises(UserError, match="leaps is for method sequence"):
         AlignSettings.load({"method": method, "refine": {"steps": 2, "leaps": 1}})
