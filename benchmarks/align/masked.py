@@ -14,6 +14,7 @@ import json
 import sys
 import time
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +43,35 @@ BORDER = 32  # pixels at the edges that are left out
 NEAR = 20
 
 
-def found(detector: Detector, section: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def found(finder: Detector, section: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mask that a detector makes of a section."""
-    maps = detector.op()(detector.normalise(section)[None, None])[:, 0]
-    inside = detector.method(dict(zip(detector.method.needs, maps, strict=True))) > 0
+    maps = finder.op()(finder.normalise(section)[None, None])[:, 0]
+    inside = finder.method(dict(zip(finder.method.needs, maps, strict=True))) > 0
     return ternary(torch.from_numpy(inside)[None, None].float(), NEAR)[0, 0].numpy().astype(np.uint8)
 
 
-def masks_of(kind: str, true: NDArray[np.bool_], fixed: Any, moving: Any) -> tuple[Any, Any]:
+def masks_of(kind: str, true: NDArray[np.bool_], fixed: Any, moving: Any, find: str) -> tuple[Any, Any]:
     """Masks of the moving and of the fixed section."""
     if kind == "none":
         return None, None
     if kind == "true":
         return 2 * true.astype(np.uint8), None
-    detector = load_detector(kind, FindSettings.load(MaskConfig().to_dict()), device="cpu")[0]
-    return found(detector, moving), found(detector, fixed)
+    return found(detector(kind, find), moving), found(detector(kind, find), fixed)
+
+
+@cache
+def detector(run: str, find: str) -> Detector:
+    """The detector of a run, which makes masks as ``find`` (JSON) says, otherwise as masks are made by default."""
+    return load_detector(run, FindSettings.load({**MaskConfig().to_dict(), **json.loads(find)}), device="cpu")[0]
 
 
 def score(error: NDArray[np.floating]) -> dict[str, float]:
     return {"med": np.median(error), "p95": np.percentile(error, 95), "gt2": 100 * np.mean(error > 2)}
 
 
-def measure(estimator: Estimator, synth: Any, condition: str, pair: Any, number: int, kinds: list[str]) -> list[dict]:
+def measure(
+    estimator: Estimator, synth: Any, condition: str, pair: Any, number: int, kinds: list[str], find: str
+) -> list[dict]:
     """A row for each kind of masks, of one pair under one condition, drawn as the benchmark draws it."""
     name, whole, _ = pair
     rng = np.random.default_rng([zlib.crc32(condition.encode()), number])
@@ -79,7 +87,7 @@ def measure(estimator: Estimator, synth: Any, condition: str, pair: Any, number:
     rows = []
     for kind in kinds:
         start = time.process_time()
-        masks = masks_of(kind, true, fixed, moving)
+        masks = masks_of(kind, true, fixed, moving, find)
         error = np.hypot(*(estimator.pair(moving, fixed, *masks) - truth))
         row = {"condition": condition, "pair": name, "masks": kind, "cpu_s": time.process_time() - start}
         row |= {f"all_{k}": float(v) for k, v in score(error[seen]).items()}
@@ -108,6 +116,7 @@ def main() -> None:
     parser.add_argument("--conds", nargs="+", default=list(CONDITIONS), choices=list(CONDITIONS))
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--refine", type=int, default=0, help="steps of refinement")
+    parser.add_argument("--find", default="{}", help='how masks are made of what a run finds, as JSON: {"cover": 1}')
     args = parser.parse_args()
     sys.path.insert(0, str(args.bench))
     import synth
@@ -120,7 +129,7 @@ def main() -> None:
     rows: list[dict] = []
     for condition in args.conds:
         for number, pair in enumerate(data.eval_pairs(args.pairs)):
-            rows += measure(estimator, synth, condition, pair, number, args.masks)
+            rows += measure(estimator, synth, condition, pair, number, args.masks, args.find)
         args.out.write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows))
 

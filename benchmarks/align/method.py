@@ -1,8 +1,8 @@
 """An aligner as a method of a registration benchmark: two sections in, a field out; a stack in, its fields out.
 
 The run is named by ``LAMELLA_RUN`` (a folder, or RUN:CHECKPOINT). ``BENCH_THREADS`` sets the threads (1), ``LAMELLA_METHOD`` how a stack
-is aligned. Fields are float32
-(2, y, x), (dy, dx) in pixels on the fixed grid: moving(p + field(p)) matches fixed(p).
+is aligned. With ``LAMELLA_FINDER``, a run of the task defects, pairs are masked by what it finds, as ``LAMELLA_FIND`` (JSON, see
+``lamella defects``) says. Fields are float32 (2, y, x), (dy, dx) in pixels on the fixed grid: moving(p + field(p)) matches fixed(p).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from lamella.tasks.align.joint_settings import JointSettings
 from lamella.tasks.align.refine_settings import RefineSettings
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.volume import align_volume
+from masked import detector, found
 
 torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
 
@@ -61,6 +62,9 @@ def estimator() -> Estimator:
 
 def pair(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The field of one pair."""
+    if run := os.environ.get("LAMELLA_FINDER"):
+        finder = detector(run, os.environ.get("LAMELLA_FIND", "{}"))
+        return estimator().pair(moving, fixed, found(finder, moving), found(finder, fixed))
     return estimator().pair(moving, fixed)
 
 
