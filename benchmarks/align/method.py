@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from masked import detector, found
 from numpy.typing import NDArray
 
 from lamella.blockwise import Executor
@@ -30,7 +31,6 @@ from lamella.tasks.align.joint_settings import JointSettings
 from lamella.tasks.align.refine_settings import RefineSettings
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.volume import align_volume
-from masked import detector, found
 
 torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
 
