@@ -6,7 +6,8 @@ DATA is a folder of frames: 13 slices of phase contrast (channel 0), and DAPI, M
 Targets and predictions are compared on a common scale: 0 and 1 are the 1 and 99.9 percentiles of the training positions, and both are
 cut to these. Pearson's r and SSIM (scikit-image's defaults, data_range 1) are means over the folds. All times are CPU time of this
 process, so that a busy machine changes nothing; how many steps fit into the budget is measured first, on as few as 12. What is there
-already is not repeated. KEY=VALUE changes the recipe of every method.
+already is not repeated. KEY=VALUE changes the recipe of every method. With ``--members 3`` three nets of different seeds share the budget,
+and what they give is averaged.
 
 Methods: ``2d`` is the recipe that lamella ships, and ``25d``, ``3d`` those of these names; ``25d-3`` and so on see that many slices;
 ``half`` has the loss of half MAE, half MS-DSSIM; ``monai`` is a MONAI U-Net, trained on the same crops with the same optimiser by
@@ -63,13 +64,14 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--cpu-seconds", type=float, default=3600)
+    parser.add_argument("--members", type=int, default=1, help="nets of each fold and seed, which predict together")
     args = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for method in args.methods:
         for seed in args.seeds:
             for fold in args.folds:
-                row = one(args.data, args.out, method, fold, seed, args.cpu_seconds, args.changes)
+                row = one(args.data, args.out, method, fold, seed, args.cpu_seconds, args.changes, args.members)
                 print(f"{method} fold {fold} seed {seed}: {told(row)}", flush=True)
                 found[method].append(row)
     for method, rows in found.items():
@@ -82,21 +84,25 @@ def told(row: dict[str, float]) -> str:
 
 
 def one(
-    data: str, out: Path, method: str, fold: int, seed: int, budget: float, changes: Sequence[str]
+    data: str, out: Path, method: str, fold: int, seed: int, budget: float, changes: Sequence[str], members: int
 ) -> dict[str, float]:
     """Train and score one fold, or read what it gave before."""
     name = f"{method}_f{fold}_s{seed}"
     file = out / f"{name}.json"
     if not file.exists():
-        recipe = make_recipe(data, method, fold, seed, changes)
-        run = out / "runs" / name
-        if not is_run(run) or RunFolder(run).state() not in ("finished", "stopped"):
-            steps = int(budget / seconds_per_step(recipe, method, out / "timing"))
-            train(recipe.model_copy(update={"trainer": longer(recipe, steps)}), method, run, resume=is_run(run))
-        row: dict[str, float] = score(data, run, fold, seed, method)
-        facts = RunFolder(run).provenance()
+        runs = []
+        for number in range(members):
+            run = out / "runs" / (f"{name}_{number}" if members > 1 else name)
+            recipe = make_recipe(data, method, fold, seed + 100 * number, changes)
+            if not is_run(run) or RunFolder(run).state() not in ("finished", "stopped"):
+                steps = int(budget / members / seconds_per_step(recipe, method, out / "timing"))
+                train(recipe.model_copy(update={"trainer": longer(recipe, steps)}), method, run, resume=is_run(run))
+            runs.append(run)
+        row: dict[str, float] = score(data, runs, fold, method)
+        spent = [RunFolder(run).provenance() for run in runs]
         out.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({**row, "cpu_seconds": facts["cpu_seconds"], "steps": facts["step"]}))
+        row |= {"cpu_seconds": sum(f["cpu_seconds"] for f in spent), "steps": sum(f["step"] for f in spent)}
+        file.write_text(json.dumps(row))
     return dict(json.loads(file.read_text()))
 
 
@@ -175,10 +181,10 @@ def replace_net(task: Any) -> None:
     own.net = monai  # type: ignore[assignment]
 
 
-def score(data: str, run: Path, fold: int, seed: int, method: str) -> dict[str, float]:
+def score(data: str, runs: Sequence[Path], fold: int, method: str) -> dict[str, float]:
     """Pearson's r and SSIM of each stain at the position that was left out."""
-    predicted = predict(data, run, fold, method)
-    np.save(run / "predicted.npy", predicted)
+    predicted = predict(data, runs, fold, method)
+    np.save(runs[0] / "predicted.npy", predicted)
     found = {}
     for k, stain in enumerate(STAINS):
         low, high = scale(data, [p for p in range(4) if p != fold], k + 1)
@@ -188,14 +194,14 @@ def score(data: str, run: Path, fold: int, seed: int, method: str) -> dict[str, 
     return found
 
 
-def predict(data: str, run: Path, fold: int, method: str) -> NDArray[np.float32]:
+def predict(data: str, runs: Sequence[Path], fold: int, method: str) -> NDArray[np.float32]:
     """The stains (3, y, x) at the slice at which they are stored, from 0 to 1; averaged over turned copies."""
     from lamella.recipe.translator import load_translator
 
     settings = InferSettings(precision="float32", flips=True, rotations=True)
     if method == "monai":
-        return predict_monai(data, run, fold)
-    translator, _ = load_translator(run, settings, device="cpu")
+        return np.asarray(np.mean([predict_monai(data, run, fold) for run in runs], 0))
+    translator, _ = load_translator(",".join(map(str, runs)), settings, device="cpu")
     volume = open_volume(data, dataset=f"p{fold:03d}")
     view, channels = translator.view(volume), translator.channels(volume)
     op: Any = translator.op

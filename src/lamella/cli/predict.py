@@ -40,13 +40,14 @@ def predict(
     lamella predict first stack.tif --output stack.labels.tif --flat --flips
     lamella predict first cells/ --output predicted --format tif --skip-bad --dask local:4
     lamella predict stains frames/ --output stained --plot
+    lamella predict stain0,stain1,stain2 frames/ --output stained --flips
     lamella predict stains plate.ome.zarr --output stained.ome.zarr --positions A/1/0 --statistics source --flips
     ```
 
     Parameters
     ----------
     run
-        Trained run: RUN or RUN:CHECKPOINT.
+        Trained run: RUN or RUN:CHECKPOINT; or several, RUN,RUN,RUN, whose outputs are averaged (segment, translate).
     images
         Images, volumes of any format that ``lamella info`` reads, folders of images ("folder/*.tif" is one volume).
     output

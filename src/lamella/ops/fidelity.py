@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from lamella.ops.running import running_mean
+
 Maps = Float[Tensor, "b c *space"]
 Weight = Float[Tensor, "b #c *space"]
 Windows = Float[Tensor, "b _ ..."]  # smaller than the images
@@ -157,7 +159,8 @@ def _similarity(a: Maps, b: Maps, window: Window, sizes: tuple[int, ...], span: 
     c1, c2 = (_K1 * span) ** 2, (_K2 * span) ** 2
     around = b.mean(tuple(range(2, b.ndim)), keepdim=True)  # moments about a value near all others lose no digits
     a, b = a - around, b - around
-    ma, mb, aa, bb, ab = _smooth(torch.cat([a, b, a * a, b * b, a * b]), window, sizes).chunk(5)
+    ma, aa, ab = _smooth(torch.cat([a, a * a, a * b]), window, sizes).chunk(3)
+    mb, bb = _smooth(torch.cat([b, b * b]), window, sizes).chunk(2)  # apart: targets need no gradients
     voxels = prod(sizes)
     sample = voxels / (voxels - 1) if window == "uniform" else 1.0
     va, vb = (sample * (x - y).clamp_min(0) for x, y in ((aa, ma * ma), (bb, mb * mb)))
@@ -170,7 +173,7 @@ def _similarity(a: Maps, b: Maps, window: Window, sizes: tuple[int, ...], span: 
 def _smooth(x: Windows, window: Window, sizes: tuple[int, ...]) -> Windows:
     """Means over windows that lie inside, axis by axis."""
     if window == "uniform":
-        return _POOL[x.ndim - 2](x, sizes, 1)
+        return running_mean(x, sizes)
     for axis, size in enumerate(sizes):
         if size > 1:
             x = _along(x, axis, size)

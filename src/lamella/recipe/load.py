@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lamella.core.errors import UserError
 from lamella.recipe.find import open_checkpoint, parse_recipe
@@ -43,3 +44,54 @@ def load_run(run: str | Path, *, runs: str | Path = "runs", task: str | None = N
         )
     built.net.eval()
     return LoadedRun(folder, checkpoint, recipe, built)
+
+
+@dataclass(frozen=True)
+class Members:
+    """Runs that predict together, the first of which speaks for all, and what to record of where they came from."""
+
+    runs: tuple[LoadedRun, ...]
+
+    @property
+    def first(self) -> LoadedRun:
+        return self.runs[0]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """``run``, ``checkpoint`` and ``recipe`` of the first; of several also those of each, as ``members``."""
+        each = [{"run": r.folder.name, "checkpoint": r.checkpoint, "recipe": r.recipe.to_dict()} for r in self.runs]
+        return each[0] if len(each) == 1 else {**each[0], "members": each}
+
+
+def load_members(runs_named: str | Path, same: Sequence[str], *, runs: str | Path = "runs", task: str) -> Members:
+    """Load ``RUN``, ``RUN:CHECKPOINT``, or several of these with commas between.
+
+    Raises UserError as ``load_run`` does, and for runs that differ in a key of ``same`` (``task.net``, say), since what they give could
+    not be averaged.
+    """
+    names = [name.strip() for name in str(runs_named).split(",")]
+    if not all(names):
+        raise UserError(
+            f"{str(runs_named)!r} names a run that has no name; give RUN, or RUN,RUN,RUN without a comma at either end"
+        )
+    found = tuple(load_run(name, runs=runs, task=task) for name in names)
+    for name, other in zip(names[1:], found[1:], strict=True):
+        for key in same:
+            here, there = (_value(run.recipe.to_dict(), key) for run in (found[0], other))
+            if here != there:
+                raise UserError(
+                    f"runs {names[0]!r} and {name!r} differ in {key} ({_short(here)} and {_short(there)}), so their outputs cannot be "
+                    f"averaged; train both with the same {key}, or predict with one of them"
+                )
+    return Members(found)
+
+
+def _value(recipe: Any, key: str) -> Any:
+    for part in key.split("."):
+        recipe = recipe.get(part) if isinstance(recipe, dict) else None
+    return recipe
+
+
+def _short(value: Any, length: int = 120) -> str:
+    text = str(value)
+    return text if len(text) <= length else f"{text[:length]} ..."

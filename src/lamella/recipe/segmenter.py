@@ -5,30 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamella.recipe.load import load_run
+from lamella.recipe.load import load_members
 
 if TYPE_CHECKING:
     from lamella.infer import InferSettings
     from lamella.tasks.segment.predictor import Segmenter
 
 
+_SAME = (  # what runs must have in common for their outputs to be averaged
+    *("task.net", "task.heads"),
+    *("data.normaliser", "data.slices", "data.trim"),
+)
+
+
 def load_segmenter(
     run: str | Path, settings: InferSettings | None = None, *, device: str = "auto", runs: str | Path = "runs"
 ) -> tuple[Segmenter, dict[str, Any]]:
-    """The segmenter of ``RUN`` or ``RUN:CHECKPOINT``, from the run's folder alone, and what to record of where it came from."""
+    """The segmenter of ``RUN`` or ``RUN:CHECKPOINT``, from the run's folder alone, and what to record of where it came from.
+
+    Several runs with commas between are averaged, if they were trained alike but for their seed, length and images; objects are made as the
+    first one says.
+    """
     from lamella.data.image_source import common_channels
     from lamella.data.labelled import LabelledData
     from lamella.infer import InferSettings
+    from lamella.nets.ensemble import Ensemble
+    from lamella.tasks.segment.net import SegmentNet
     from lamella.tasks.segment.predictor import Segmenter
     from lamella.tasks.segment.task import SegmentTask
     from lamella.train.config import device_of
 
-    loaded = load_run(run, runs=runs, task="segment")
+    members = load_members(run, _SAME, runs=runs, task="segment")
+    loaded = members.first
     task, data = loaded.task, loaded.recipe.data
     assert isinstance(task, SegmentTask)
     assert isinstance(data, LabelledData)
+    nets = [member.task.net for member in members.runs]
     segmenter = Segmenter(
-        net=task.net,
+        net=task.net
+        if len(nets) == 1
+        else SegmentNet(Ensemble([n.get_submodule("net") for n in nets]), task.net.heads).eval(),
         method=task.config.instances.build(),
         normaliser=data.normaliser,
         slices=data.slices,
@@ -39,5 +55,4 @@ def load_segmenter(
         settings=settings or InferSettings(),
         device=device_of(device),
     )
-    facts = {"run": loaded.folder.name, "checkpoint": loaded.checkpoint, "recipe": loaded.recipe.to_dict()}
-    return segmenter, facts
+    return segmenter, members.facts

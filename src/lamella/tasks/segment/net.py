@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lamella.nets.around import Around
 from lamella.nets.dcan import Dcan
+from lamella.nets.ensemble import Ensemble
 from lamella.nets.unet import UNet
 
 Head = Literal["objects", "boundaries", "distance"]
@@ -22,13 +23,13 @@ Maps = Float[Tensor, "b _ ..."]  # (b, heads, *space); smaller than the image wi
 class SegmentNet(Around):
     """``net`` with one output per head, in the order of ``heads``."""
 
-    def __init__(self, net: UNet | Dcan, heads: tuple[Head, ...]) -> None:
+    def __init__(self, net: UNet | Dcan | Ensemble, heads: tuple[Head, ...]) -> None:
         super().__init__()
         self.net, self.heads = net, heads
         self.keep_channels_last()
 
     @property
-    def inner(self) -> UNet | Dcan:
+    def inner(self) -> UNet | Dcan | Ensemble:
         return self.net
 
     def forward(self, image: Image) -> Maps:

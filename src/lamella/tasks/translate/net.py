@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lamella.nets.around import Around
+from lamella.nets.ensemble import Ensemble
 from lamella.nets.stack_unet import StackUNet
 from lamella.nets.unet import UNet
 
@@ -21,13 +22,13 @@ Maps = Float[Tensor, "b _ ..."]  # (b, targets [* depth], *space); smaller than 
 class TranslateNet(Around):
     """``net``, whose raw outputs ``finish`` makes predictions of."""
 
-    def __init__(self, net: UNet | StackUNet, final: Final) -> None:
+    def __init__(self, net: UNet | StackUNet | Ensemble, final: Final) -> None:
         super().__init__()
         self.net, self.final = net, final
         self.keep_channels_last()
 
     @property
-    def inner(self) -> UNet | StackUNet:
+    def inner(self) -> UNet | StackUNet | Ensemble:
         return self.net
 
     @property
