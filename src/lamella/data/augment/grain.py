@@ -68,22 +68,37 @@ class Blur(ImagingAugment):
         return Focus(rng.uniform(*self.sigma, shape) * happens(rng, self.p, shape))
 
     def change(self, shown: Float[Tensor, "b c *space"], params: Focus) -> Float[Tensor, "b c *space"]:
-        return self.change_known(shown, params, torch.ones_like(shown, dtype=torch.bool))
+        return self._blurred(shown, params, None)
 
     def change_known(
         self, shown: Float[Tensor, "b c *space"], params: Focus, known: Bool[Tensor, "b c *space"]
     ) -> Float[Tensor, "b c *space"]:
+        return self._blurred(shown, params, known)
+
+    def _blurred(
+        self, shown: Float[Tensor, "b c *space"], params: Focus, known: Bool[Tensor, "b c *space"] | None
+    ) -> Float[Tensor, "b c *space"]:
+        """Means of what is ``known`` (None: all of it), weighted by the kernel, which beyond the image holds nothing."""
         chosen = np.flatnonzero(params.sigma > 0)
         if chosen.size == 0:
             return shown
         index = torch.as_tensor(chosen).to(shown.device)
-        images, present = (tensor.flatten(0, 1)[index] for tensor in (shown, known))
+        images = shown.flatten(0, 1)[index]
         weights = gaussian(params.sigma.reshape(-1)[chosen], images)
-        total, mass = images * present, present.to(images.dtype)
+        present = None if known is None else known.flatten(0, 1)[index]
+        total = images if present is None else images * present
+        mass = None if present is None else present.to(images.dtype)
         for axis in present_axes(self.axes, shown.ndim - 2):
-            total, mass = (blur_along(tensor, weights, axis) for tensor in (total, mass))
+            total = blur_along(total, weights, axis)
+            if mass is not None:
+                mass = blur_along(mass, weights, axis)
+            else:  # one line tells what the kernel holds along this axis
+                line = images.new_ones([n if k in (0, images.ndim + axis) else 1 for k, n in enumerate(images.shape)])
+                total = total / blur_along(line, weights, axis)
         changed = shown.flatten(0, 1).clone()
-        changed[index] = torch.where(present, total / mass.clamp_min(1e-6), images)
+        if present is not None and mass is not None:
+            total = torch.where(present, total / mass.clamp_min(1e-6), images)
+        changed[index] = total
         return changed.reshape(shown.shape)
 
 
