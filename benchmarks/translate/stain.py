@@ -6,8 +6,8 @@ DATA is a folder of frames: 13 slices of phase contrast (channel 0), and DAPI, M
 Targets and predictions are compared on a common scale: 0 and 1 are the 1 and 99.9 percentiles of the training positions, and both are
 cut to these. Pearson's r and SSIM (scikit-image's defaults, data_range 1) are means over the folds. All times are CPU time of this
 process, so that a busy machine changes nothing; how many steps fit into the budget is measured first, on as few as 12. What is there
-already is not repeated. KEY=VALUE changes the recipe of every method. With ``--members 3`` three nets of different seeds share the budget,
-and what they give is averaged.
+already is not repeated. KEY=VALUE changes the recipe of every method. With several
+seeds the nets of all of them together, averaged, are scored too.
 
 Methods: ``2d`` is the recipe that lamella ships, and ``25d``, ``3d`` those of these names; ``25d-3`` and so on see that many slices;
 ``half`` has the loss of half MAE, half MS-DSSIM; ``monai`` is a MONAI U-Net, trained on the same crops with the same optimiser by
@@ -64,18 +64,21 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--cpu-seconds", type=float, default=3600)
-    parser.add_argument("--members", type=int, default=1, help="nets of each fold and seed, which predict together")
     args = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for method in args.methods:
         for seed in args.seeds:
             for fold in args.folds:
-                row = one(args.data, args.out, method, fold, seed, args.cpu_seconds, args.changes, args.members)
+                row = one(args.data, args.out, method, fold, seed, args.cpu_seconds, args.changes)
                 print(f"{method} fold {fold} seed {seed}: {told(row)}", flush=True)
                 found[method].append(row)
+        for fold in args.folds if len(args.seeds) > 1 else ():
+            row = together(args.data, args.out, method, fold, args.seeds)
+            print(f"{method} fold {fold} together: {told(row)}", flush=True)
+            found[f"{method} together"].append(row)
     for method, rows in found.items():
-        print(f"{method:6s} mean of {len(rows)}: {told({k: float(np.mean([r[k] for r in rows])) for k in rows[0]})}")
+        print(f"{method} mean of {len(rows)}: {told({k: float(np.mean([r[k] for r in rows])) for k in rows[0]})}")
 
 
 def told(row: dict[str, float]) -> str:
@@ -84,26 +87,39 @@ def told(row: dict[str, float]) -> str:
 
 
 def one(
-    data: str, out: Path, method: str, fold: int, seed: int, budget: float, changes: Sequence[str], members: int
+    data: str, out: Path, method: str, fold: int, seed: int, budget: float, changes: Sequence[str]
 ) -> dict[str, float]:
     """Train and score one fold, or read what it gave before."""
-    name = f"{method}_f{fold}_s{seed}"
-    file = out / f"{name}.json"
+    file, run = places(out, method, fold, seed)
     if not file.exists():
-        runs = []
-        for number in range(members):
-            run = out / "runs" / (f"{name}_{number}" if members > 1 else name)
-            recipe = make_recipe(data, method, fold, seed + 100 * number, changes)
-            if not is_run(run) or RunFolder(run).state() not in ("finished", "stopped"):
-                steps = int(budget / members / seconds_per_step(recipe, method, out / "timing"))
-                train(recipe.model_copy(update={"trainer": longer(recipe, steps)}), method, run, resume=is_run(run))
-            runs.append(run)
-        row: dict[str, float] = score(data, runs, fold, method)
-        spent = [RunFolder(run).provenance() for run in runs]
-        out.mkdir(parents=True, exist_ok=True)
-        row |= {"cpu_seconds": sum(f["cpu_seconds"] for f in spent), "steps": sum(f["step"] for f in spent)}
-        file.write_text(json.dumps(row))
+        recipe = make_recipe(data, method, fold, seed, changes)
+        if not is_run(run) or RunFolder(run).state() not in ("finished", "stopped"):
+            steps = int(budget / seconds_per_step(recipe, method, out / "timing"))
+            train(recipe.model_copy(update={"trainer": longer(recipe, steps)}), method, run, resume=is_run(run))
+        record(file, score(data, [run], fold, method), [run])
     return dict(json.loads(file.read_text()))
+
+
+def together(data: str, out: Path, method: str, fold: int, seeds: Sequence[int]) -> dict[str, float]:
+    """Score the mean of the nets of all seeds, or read what it gave before."""
+    file = out / f"{method}_f{fold}_s{'+'.join(map(str, seeds))}.json"
+    if not file.exists():
+        runs = [places(out, method, fold, seed)[1] for seed in seeds]
+        record(file, score(data, runs, fold, method), runs)
+    return dict(json.loads(file.read_text()))
+
+
+def places(out: Path, method: str, fold: int, seed: int) -> tuple[Path, Path]:
+    """Where the scores and the run of one training are."""
+    name = f"{method}_f{fold}_s{seed}"
+    return out / f"{name}.json", out / "runs" / name
+
+
+def record(file: Path, scores: dict[str, float], runs: Sequence[Path]) -> None:
+    spent = [RunFolder(run).provenance() for run in runs]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cost = {"cpu_seconds": sum(f["cpu_seconds"] for f in spent), "steps": sum(f["step"] for f in spent)}
+    file.write_text(json.dumps({**scores, **cost}))
 
 
 def make_recipe(data: str, method: str, fold: int, seed: int, changes: Sequence[str]) -> Recipe:
