@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lamella.core.rng import stream
-from lamella.tasks.align.estimate import _halved
+from lamella.tasks.align.compared import halved
 from tests.tasks.align.nets import constant, estimator, matcher
 
 MIDDLE = np.s_[:, 108:-108, 108:-108]  # beyond what the smoothed first field brings in from the edges
@@ -41,4 +41,4 @@ def test_answers_count_in_pixels_of_the_halved_images():
 
 def test_halving_takes_the_mean_of_what_is_not_missing():
     image = torch.tensor([[1.0, 3.0, 0.0, 0.0], [5.0, 0.0, 0.0, 8.0], [2.0, 2.0, 6.0, 0.0]])
-    assert _halved(image[None, None])[0, 0].tolist() == [[3.0, 0.0], [2.0, 6.0]]
+    assert halved(image[None, None])[0, 0].tolist() == [[3.0, 0.0], [2.0, 6.0]]

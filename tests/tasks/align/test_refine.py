@@ -95,8 +95,9 @@ def test_nothing_moves_where_there_is_no_data_and_what_is_missing_moves_nothing(
     lost = target.clone()
     lost[..., 128:] = 0
     start = torch.zeros(1, 2, 48, 64)
+    fine = refine(start, source, lost, 2, RefineSettings(steps=4, broad=0))
+    assert fine[..., 48:].abs().max() < 1e-3  # 64 px into what is missing; windows of broad steps reach further
     found = refine(start, source, lost, 2, STEPS)
-    assert found[..., 48:].abs().max() < 1e-3  # 64 px into what is missing
     error = lengths(rescale(found, 2, (192, 256)) - field)
     assert error[..., 32:-32, 32:120].quantile(0.95) < 0.15
     assert torch.equal(refine(start, torch.zeros_like(source), target, 2, STEPS), start)
@@ -138,7 +139,7 @@ def test_vectors_leap_across_a_crack_that_nobody_marked():
 def test_blended_tiles_agree_with_the_whole(settings):
     source, target, _ = displaced((256, 448), 2.0)
     tiling = Tiling((64, 112), 40, 24)
-    margin = 2 * reach(settings)
+    margin = 4 * reach(settings)
     around = F.pad(source, (margin,) * 4)
     whole = refine(torch.zeros(1, 2, 64, 112), around, target, 2, settings, margin=margin)[0].numpy()
     tiles = []
@@ -149,7 +150,7 @@ def test_blended_tiles_agree_with_the_whole(settings):
         start = torch.zeros(1, 2, *box.shape)
         tiles.append(refine(start, seen, target[..., y:b, x:r], 2, settings, margin=margin)[0].numpy())
     blended = tiling.blend(Box.of((64, 112)), lambda i: tiles[i])
-    assert np.abs(blended - whole).max() * 4 < 0.02
+    assert np.abs(blended - whole).max() * 4 < 0.005
     assert len(tiles) > 4
 
 

@@ -63,7 +63,7 @@ class Compared:
     grid: int = GRID
 
     def halved(self) -> Compared:
-        """The same with images of half the size, looked at through fields of the grid; the margin is to be even."""
+        """The same with images of half the size, looked at through fields of the grid; the margin must be even."""
         assert self.margin % 2 == 0
         return Compared(self.moving.halved(), self.fixed.halved(), self.grid - 1, self.margin // 2, self.grid - 1)
 
@@ -87,6 +87,12 @@ class Compared:
         h, w = values.shape[-2:]
         return spread(F.avg_pool2d(F.pad(values, (0, -w % side, 0, -h % side)), side), flows, sigma)
 
+    def correlation(self, field: Float[Tensor, "b 2 hc wc"], sigma: float) -> Float[Tensor, "b 1 h2 w2"]:
+        """Of the images, in windows about each place of the grid; 0 where there is nothing of one of them."""
+        a, b, both = self.compared(field)
+        ab, aa, bb = self.windows(torch.cat([a * b, a * a, b * b], 1) * both, None, sigma).split(1, 1)
+        return ab / (aa * bb).sqrt().clamp_min(1e-3)
+
     def on_grid(self, field: Float[Tensor, "b 2 hc wc"]) -> Field:
         return rescale(field, self.levels - self.grid, self.size)
 
@@ -108,3 +114,9 @@ def spread(values: Maps, flows: Flows | None, sigma: float) -> Maps:
         values = values + F.pad(along_y, (0, 0, 0, 1)) - F.pad(along_y, (0, 0, 1, 0))
         values = values + F.pad(along_x, (0, 1)) - F.pad(along_x, (1, 0))
     return values
+
+
+def halved(image: Map) -> Float[Tensor, "b 1 h2 w2"]:
+    """An image at half the size: the mean of what is not missing, and missing (0) where most is."""
+    present = halve((image > 0).to(image.dtype))
+    return torch.where(present >= 0.5, halve(image) / present.clamp_min(0.25), 0)

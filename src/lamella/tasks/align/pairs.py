@@ -22,7 +22,7 @@ from lamella.core.volume import Volume
 from lamella.ops.field import compose
 from lamella.ops.normalise import Normaliser
 from lamella.tasks.align.confidence import confidence, moved
-from lamella.tasks.align.estimate import INSIDE, Estimator, Tears
+from lamella.tasks.align.estimate import INSIDE, Around, Estimator, Reader, Tears
 from lamella.tasks.align.resample import read_plane, sampled
 from lamella.tasks.align.stages import Chain, Field, Plane, Stored
 
@@ -92,18 +92,17 @@ class MatchPairs:
     def compute(self, block: Block, data: tuple[NDArray[Any], NDArray[Any]]) -> Maps:
         pair, tile = self._place(block)
         context, plane = self._context, self._pixels(tile)
-        source, target = (
-            _trimmed(self._normaliser(z)(raw), context) for z, raw in zip((pair.source, pair.target), data, strict=True)
-        )
 
-        def read(margin: int) -> NDArray[np.float32]:
-            if not margin:
-                return source
-            raw = self._raw(pair, pair.source, plane.grow(margin + context))
-            return _trimmed(self._normaliser(pair.source)(raw), context)
+        def reader(z: int, raw: NDArray[Any]) -> Reader:
+            def read(margin: int) -> NDArray[np.float32]:
+                seen = self._raw(pair, z, plane.grow(margin + context)) if margin else raw
+                return _trimmed(self._normaliser(z)(seen), context)
 
-        found = self.estimator.coarse(read, target, self._tears(pair, plane))
-        weight = self._weight(read, target, found)
+            return Around(read)
+
+        source, target = reader(pair.source, data[0]), reader(pair.target, data[1])
+        found = self.estimator.coarse(source, target, self._tears(pair, plane))
+        weight = self._weight(source, target(0), found)
         return np.concatenate([self._step(pair, tile, found), weight[None]])
 
     def write(self, block: Block, result: Maps) -> None:
@@ -111,7 +110,7 @@ class MatchPairs:
         self.links.write(Box((n, 0, 0, 0), (n + 1, *result.shape)), result[None])
 
     @torch.inference_mode()
-    def _weight(self, read: Any, target: NDArray[np.float32], found: Field) -> NDArray[np.float32]:
+    def _weight(self, read: Reader, target: NDArray[np.float32], found: Field) -> NDArray[np.float32]:
         """How sure ``found`` is; 0 where either section is missing."""
         margin = int(np.ceil(np.abs(found).max() * self.plane.step)) + 1
         source = torch.from_numpy(read(margin))[None, None]
@@ -148,7 +147,8 @@ class MatchPairs:
         if source is None or target is None:
             return None
         return Tears(
-            lambda margin: read_plane(source, z, plane.grow(margin)) == INSIDE, read_plane(target, t, plane) == INSIDE
+            lambda margin: read_plane(source, z, plane.grow(margin)) == INSIDE,
+            lambda margin: read_plane(target, t, plane.grow(margin)) == INSIDE,
         )
 
     def _raw(self, pair: Pair, z: int, plane: Box) -> NDArray[Any]:

@@ -11,6 +11,9 @@ mean of (b - a)², so a step of Gauss and Newton on it solves
 take the part of the smoothness penalty: they are Gaussian, made by diffusion that does not cross what is torn and hardly crosses
 jumps of the field.
 
+The first steps are taken on images of a quarter of the size in windows that are as much wider: there a gradient tells of more than a pixel,
+and what different sections share is mostly coarse.
+
 What neighbours do not share cannot be aligned: a net invents some motion there, and a search far more. So before the first step
 each place is given a trust from 0 to 1, by how well the sections as the net aligned them correlate in a wide window: ``least`` and
 below is 0, ``sure`` and above 1. What is not trusted is replaced by the smooth continuation of what is, and steps are scaled by the
@@ -42,7 +45,7 @@ _LEAPS = (6, 3)  # places of the grid over which vectors are taken from one side
 
 def reach(settings: RefineSettings) -> int:
     """Pixels beyond where the field looks that a source must have on each side."""
-    return CONTRAST + math.ceil((settings.steps + settings.leaps) * LIMIT) + 1
+    return CONTRAST + math.ceil((settings.broad + settings.steps + settings.leaps) * LIMIT) + 1
 
 
 def refine(
@@ -55,9 +58,9 @@ def refine(
     margin: int = 0,
     torn: Float[Tensor, "b 1 hc wc"] | None = None,
 ) -> Float[Tensor, "b 2 hc wc"]:
-    """``field`` after ``settings.steps`` steps; it lies on a grid ``levels`` halvings coarser than the images, in its own pixels.
+    """``field`` after the steps of ``settings``; it lies on a grid ``levels`` halvings coarser than the images, in its own pixels.
 
-    Images are in [0, 1], 0 where data is missing. ``source`` is ``margin`` pixels, an even number, larger than ``target`` on each side.
+    Images are in [0, 1], 0 where data is missing. ``source`` is ``margin`` pixels, a multiple of 4, larger than ``target`` on each side.
     ``torn`` is 1 on pixels of the field across which it may jump.
     """
     if settings.steps == 0:
@@ -66,23 +69,30 @@ def refine(
     barred = None if torn is None else _coarsened(torn, levels, pair.size)
     trust = _trust(pair, field, settings)
     field = _calmed(pair, field, trust, barred, settings.calm)
-    halved = pair.halved() if settings.leaps else None
+    halved = pair.halved() if settings.leaps or settings.broad else pair
+    quarter = halved.halved() if settings.broad else pair
+    for _ in range(settings.broad):
+        at = pair.on_grid(field)
+        field = field + pair.on_field(trust * _step(quarter, at, _flows(at, barred), settings.broad_window), field)
     for i in range(settings.leaps + settings.steps):
         flows = _flows(pair.on_grid(field), barred)
-        step = trust * _solve(pair.windows(_equations(*pair.compared(field)), flows, settings.window))
-        length = step.square().sum(1, keepdim=True).sqrt()
-        field = field + pair.on_field(step * (LIMIT / length.clamp_min(LIMIT)) / 2**GRID, field)
-        if halved is not None and i < settings.leaps:
+        field = field + pair.on_field(trust * _step(pair, field, flows, settings.window), field)
+        if i < settings.leaps:
             at = pair.on_grid(field)
             field = field + pair.on_field(leapt(halved, at, trust, _LEAPS[i % len(_LEAPS)]) - at, field)
     return field
 
 
+def _step(pair: Compared, field: Float[Tensor, "b 2 hf wf"], flows: Flows, window: float) -> Field:
+    """One step, on the grid, from where ``field`` has ``pair`` look."""
+    step = _solve(pair.windows(_equations(*pair.compared(field)), flows, window)) / 2**pair.grid
+    length = 2**GRID * step.square().sum(1, keepdim=True).sqrt()
+    return step * (LIMIT / length.clamp_min(LIMIT))
+
+
 def _trust(pair: Compared, field: Float[Tensor, "b 2 hc wc"], settings: RefineSettings) -> Float[Tensor, "b 1 h2 w2"]:
     """0 to 1 by how well the images correlate around each place of the grid."""
-    a, b, both = pair.compared(field)
-    ab, aa, bb = pair.windows(torch.cat([a * b, a * a, b * b], 1) * both, None, settings.evidence).split(1, 1)
-    correlation = ab / (aa * bb).sqrt().clamp_min(1e-3)
+    correlation = pair.correlation(field, settings.evidence)
     return ((correlation - settings.least) / (settings.sure - settings.least)).clamp(0, 1)
 
 

@@ -16,6 +16,10 @@ class RefineSettings(Config):
         description="steps by which the net's field is refined on the images themselves; methods vote and joint take none "
         "unless told",
     )
+    broad: int = Field(
+        4, ge=0, description="steps before these on images of a quarter of the size, where more than a pixel can be found"
+    )
+    broad_window: float = Field(30.0, gt=0, description="pixels (standard deviation) over which such a step is decided")
     window: float = Field(
         10.0, gt=0, description="pixels (standard deviation) over which a step is decided; narrower follows finer bends"
     )

@@ -128,8 +128,7 @@ class Estimate:
         """The target, holes filled from earlier sections, and the source where the sections before lead to expect it."""
         chain, z, tile = self._place(block)
         prior = self._prior(chain, z, tile)
-        past = [(self.source if n == chain.start else self.aligned, n) for n in chain.before(z, self.fill)]
-        target = read_filled(past, self._pixels(tile).grow(self._context))
+        target = self._target(chain, z, tile, self._context)
         return Looked(read_plane(self.source, z, self._moved(tile, prior).grow(self._context)), target, prior)
 
     def compute(self, block: Block, data: Looked) -> Field:
@@ -140,19 +139,31 @@ class Estimate:
             raw = read_plane(self.source, z, plane.grow(margin + context)) if margin else data.source
             return _trimmed(self._normaliser(z)(raw), context)
 
-        target = _trimmed(self._normaliser(z - 1)(data.target), context)
-        tears = None if self.masks is None else self._tears(self.masks, chain, z, plane, tile, target)
-        return self.estimator.coarse(read, target, tears) + data.prior[:, None, None]
+        def read_target(margin: int) -> NDArray[np.float32]:
+            raw = self._target(chain, z, tile, margin + context) if margin else data.target
+            return _trimmed(self._normaliser(z - 1)(raw), context)
+
+        tears = None if self.masks is None else self._tears(self.masks, chain, z, plane, tile)
+        return self.estimator.coarse(read, read_target, tears) + data.prior[:, None, None]
 
     def write(self, block: Block, result: Field) -> None:
         n = block.write.start[0]
         box = Box((n, 0, 0, 0), (n + 1, 2, *result.shape[1:]))
         self.scratch.write(box, result[None])
 
-    def _tears(self, masks: Masks, chain: Chain, z: int, plane: Box, tile: Box, target: NDArray[np.float32]) -> Tears:
+    def _target(self, chain: Chain, z: int, tile: Box, margin: int) -> NDArray[Any]:
+        """What a tile is aligned to, ``margin`` pixels larger on each side: the section before, holes filled from earlier ones."""
+        past = [(self.source if n == chain.start else self.aligned, n) for n in chain.before(z, self.fill)]
+        return read_filled(past, self._pixels(tile).grow(margin))
+
+    def _tears(self, masks: Masks, chain: Chain, z: int, plane: Box, tile: Box) -> Tears:
         """Where the pair is damaged; not where the target's damage was filled from earlier sections."""
         before = masks.source if z - 1 == chain.start else masks.aligned
-        holes = (read_plane(before, z - 1, self._pixels(tile)) == INSIDE) & (target == 0)
+
+        def holes(margin: int) -> NDArray[np.bool_]:
+            inside = read_plane(before, z - 1, self._pixels(tile).grow(margin)) == INSIDE
+            return inside & (self._target(chain, z, tile, margin) == 0)
+
         return Tears(lambda margin: read_plane(masks.source, z, plane.grow(margin)) == INSIDE, holes)
 
     def _place(self, block: Block) -> tuple[Chain, int, Box]:
@@ -313,7 +324,7 @@ def look_up(plane: Plane, source: Volume, z: int, box: Box, seen: tuple[Box, Fie
     """The pixels of a coarse ``box`` of section ``z``, through the coarse field of a larger one; ``seen`` are that box and its field."""
     fine = plane.fine(box)
     grown, field = seen
-    dense = interpolate(field, grown, fine, plane.levels, torn=torn)
+    dense = interpolate(field, grown, fine, (plane.step, plane.step), torn=torn)
     return resample(source, z, fine.shift(plane.box.start), dense)
 
 
