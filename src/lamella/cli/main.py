@@ -32,6 +32,7 @@ _VERBS = {
     "convert": ("lamella.cli.convert:convert", "Copy a volume into another format, with mips."),
     "train": ("lamella.cli.train:train", "Train a network from a recipe."),
     "align": ("lamella.cli.align:align", "Align a volume of serial sections with a trained run."),
+    "render": ("lamella.cli.render:render", "Apply an alignment to a finer mip, or to labels, masks and other images."),
     "defects": ("lamella.cli.defects:defects", "Find cracks, folds and covered tissue in sections with a trained run."),
     "predict": ("lamella.cli.predict:predict", "Predict images with a trained run: instances, or other channels."),
     "embed": ("lamella.cli.embed:embed", "Embed images with a trained contrast run."),

@@ -3,7 +3,7 @@
 Axes follow the volume (``z y x`` for images, more where a volume has channels or time). A box holds ``start`` (first voxel
 in) and ``stop`` (first voxel out); coordinates may be negative, as in Neuroglancer volumes with an offset.
 
-Laws: ``a.grow(n).grow(-n) == a``; ``a.intersect(a) == a``; ``a.intersect(b).within(a)``.
+Laws: ``a.grow(n).grow(-n) == a``; ``a.intersect(a) == a``; ``a.intersect(b).within(a)``; ``a.refine(f).scale(f) == a``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,16 @@ class Box:
         """The box from the origin with this shape."""
         stop = tuple(shape)
         return cls((0,) * len(stop), stop)
+
+    @classmethod
+    def read(cls, text: str) -> Box:
+        """The box that was written as ``text``.
+
+        >>> Box.read(str(Box((0, -10), (4, 20))))
+        Box(start=(0, -10), stop=(4, 20))
+        """
+        ranges = [part.split(":") for part in text.split(",")]
+        return cls(tuple(int(a) for a, _ in ranges), tuple(int(b) for _, b in ranges))
 
     @property
     def ndim(self) -> int:
@@ -90,6 +100,13 @@ class Box:
         return Box(
             tuple(a // f for a, f in zip(self.start, factor, strict=True)),
             tuple(-(-b // f) for b, f in zip(self.stop, factor, strict=True)),
+        )
+
+    def refine(self, factor: Sequence[int]) -> Box:
+        """What this box covers of a grid ``factor`` times finer."""
+        return Box(
+            tuple(a * f for a, f in zip(self.start, factor, strict=True)),
+            tuple(b * f for b, f in zip(self.stop, factor, strict=True)),
         )
 
     def _per_axis(self, value: int | Sequence[int]) -> tuple[int, ...]:

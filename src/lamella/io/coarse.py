@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,25 +93,31 @@ class Coarse(Config):
 
         Raises UserError for a volume whose sections or voxels are not those that were measured.
         """
-        first, plane = self.sections[0].z, _plane(_box(self.box))
+        whole = Box.read(self.box)
+        first, plane = self.sections[0].z, _plane(whole)
         box, factor = volume.box, np.divide(volume.meta.voxel_size[-2:], self.voxel_size[-2:])
-        told = f"the coarse alignment was measured on {self.source} with box {self.box} and voxels of {_size(self.voxel_size)}"
+        measured = f"the coarse alignment was measured on {self.source} with box {self.box} and voxels of {_size(self.voxel_size)}"
         again = "measure this one with: lamella prep coarse"
         if volume.meta.axes != ("z", "y", "x") or (box.start[0], box.stop[0]) != (
-            _box(self.box).start[0],
-            _box(self.box).stop[0],
+            whole.start[0],
+            whole.stop[0],
         ):
             raise UserError(
-                f"{volume.path} has axes {''.join(volume.meta.axes)} and box {box}, but {told}, whose mips must hold all its "
+                f"{volume.path} has axes {''.join(volume.meta.axes)} and box {box}, but {measured}, whose mips must hold all its "
                 f"sections; {again} {volume.path} COARSE.json"
             )
         expected = np.array([plane.start, plane.stop]) / factor
         if np.abs(np.array([box.start[1:], box.stop[1:]]) - expected).max() > 1:
             raise UserError(
                 f"{volume.path} has box {box} and voxels of {_size(volume.meta.voxel_size)}, which is no mip of what was "
-                f"measured: {told}; {again} {volume.path} COARSE.json"
+                f"measured: {measured}; {again} {volume.path} COARSE.json"
             )
-        return Placed(volume, first, np.stack([at_scale(m, factor) for m in self.matrices]), told)
+        return Placed(volume, first, self.at(volume.meta.voxel_size), told)
+
+    def at(self, voxel_size: Sequence[float]) -> NDArray[np.float64]:
+        """The transforms of all sections, (z, 3, 3), in voxels of this size."""
+        factor = np.divide(voxel_size[-2:], self.voxel_size[-2:])
+        return np.stack([at_scale(m, factor) for m in self.matrices])
 
     def check(self, source: str) -> None:
         """Refuse a source other than that measured: its anchor must hold the same voxels at the mip of the measurement."""
@@ -204,11 +211,6 @@ def _highest(data: NDArray[Any], matrix: Matrix, shape: tuple[int, ...]) -> NDAr
 
 def _plane(box: Box) -> Box:
     return Box(box.start[-2:], box.stop[-2:])
-
-
-def _box(text: str) -> Box:
-    ranges = [part.split(":") for part in text.split(",")]
-    return Box(tuple(int(a) for a, _ in ranges), tuple(int(b) for _, b in ranges))
 
 
 def _size(lengths: Any) -> str:

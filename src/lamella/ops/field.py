@@ -92,6 +92,30 @@ def rescale(field: Field, levels: int, size: tuple[int, int]) -> Float[Tensor, "
     return field
 
 
+def refined(field: Field, factors: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
+    """A field on a grid ``factors`` (y, x) times finer, in that grid's pixels: doubled as often as can be, then the odd rest at once.
+
+    Unlike ``rescale``, whose last bits depend on where a field is cut, this gives for a part of it what it gives for the whole.
+    """
+    for axis, factor in enumerate(factors, 2):
+        while factor % 2 == 0:
+            field, factor = _between(field, 2, axis), factor // 2
+        if factor > 1:
+            field = _between(field, factor, axis)
+    return field * torch.tensor(factors, dtype=field.dtype, device=field.device).view(1, 2, 1, 1)
+
+
+def _between(field: Field, factor: int, axis: int) -> Float[Tensor, "b 2 h2 w2"]:
+    """Linear interpolation along an axis, continued by the edge values. Products and sums are rounded one by one, so alike anywhere."""
+    num, parts = field.shape[axis], []
+    before = torch.cat([field.narrow(axis, 0, 1), field.narrow(axis, 0, num - 1)], axis)
+    after = torch.cat([field.narrow(axis, 1, num - 1), field.narrow(axis, num - 1, 1)], axis)
+    for i in range(factor):
+        at = (i + 0.5) / factor - 0.5
+        parts.append(field * (1 - abs(at)) + (before if at < 0 else after) * abs(at))
+    return torch.stack(parts, axis + 1).flatten(axis, axis + 1)
+
+
 def halve(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
     """An image of the next coarser mip (mean of 2×2); odd edges are averaged over what exists."""
     return F.avg_pool2d(image, 2, ceil_mode=True, count_include_pad=False)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from torch import Tensor
 
-from lamella.ops.field import rescale
+from lamella.ops.field import refined, rescale
 
 Field = Float[Tensor, "b 2 h w"]
 Torn = Float[Tensor, "b 1 h w"]
@@ -94,12 +94,20 @@ def rescale_torn(field: Field, levels: int, size: tuple[int, int]) -> Float[Tens
     """As ``ops.field.rescale`` to ``levels`` mips finer, but not interpolated across jumps: there each pixel has its coarse pixel's
     own vector."""
     smooth = rescale(field, levels, size)
-    if levels <= 0:
-        return smooth
-    step = 2**levels
-    own = step * _repeated(field, step)[..., : size[0], : size[1]]
-    return torch.where(_repeated(jumps(field), step)[..., : size[0], : size[1]], own, smooth)
+    return smooth if levels <= 0 else _apart(field, smooth, (2**levels, 2**levels))
 
 
-def _repeated(values: Float[Tensor, "b c h w"] | Bool[Tensor, "b c h w"], step: int) -> Tensor:
-    return values.repeat_interleave(step, -2).repeat_interleave(step, -1)
+def refined_torn(field: Field, factors: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
+    """As ``ops.field.refined``, but not interpolated across jumps either."""
+    return _apart(field, refined(field, factors), factors)
+
+
+def _apart(field: Field, smooth: Float[Tensor, "b 2 h2 w2"], factors: tuple[int, int]) -> Float[Tensor, "b 2 h2 w2"]:
+    """The ``smooth`` field, ``factors`` times finer and perhaps cut at the end, with each coarse pixel's own vector beside jumps."""
+    h, w = smooth.shape[-2:]
+    own = _repeated(field, factors)[..., :h, :w] * torch.tensor(factors).to(field).view(1, 2, 1, 1)
+    return torch.where(_repeated(jumps(field), factors)[..., :h, :w], own, smooth)
+
+
+def _repeated(values: Float[Tensor, "b c h w"] | Bool[Tensor, "b c h w"], factors: tuple[int, int]) -> Tensor:
+    return values.repeat_interleave(factors[0], -2).repeat_interleave(factors[1], -1)

@@ -25,7 +25,7 @@ from lamella.prep.convert_settings import ConvertSettings
 from lamella.prep.downsample import DownsampleJob, block_size, mip_factors
 from lamella.prep.picked import pick
 
-_MAYBE_LABELS = ("bool", "uint32", "uint64", "int32", "int64")
+MAYBE_LABELS = ("bool", "uint32", "uint64", "int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _dtype(volume: Volume, settings: ConvertSettings) -> np.dtype[Any]:
     if settings.window and (dtype.kind == "b" or (dtype.kind in "iu" and dtype.itemsize > 4)):
         raise UserError(f"a window cannot map to {dtype}; choose uint8, uint16, uint32 or a float with --dtype")
     undecided = settings.labels is None and settings.reduce == "mean"
-    if settings.mips > 1 and undecided and dtype.name in _MAYBE_LABELS:
+    if settings.mips > 1 and undecided and dtype.name in MAYBE_LABELS:
         raise UserError(
             f"mips of {dtype} are made otherwise for labels than for images; say --labels, --masks, or --no-labels for an image"
         )

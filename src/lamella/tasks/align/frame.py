@@ -26,11 +26,11 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Frame:
-    """The coarse transforms of ``placed`` for fields that are ``step`` times coarser and counted from ``corner`` (y, x)."""
+    """The coarse transforms of ``placed`` for fields that are ``step`` (y, x) times coarser and counted from ``corner`` (y, x)."""
 
     placed: Placed
     corner: tuple[int, int]
-    step: int
+    step: tuple[int, int]
 
     def to_source(self, z: int, box: Box, field: Field) -> Field:
         """The field (2, y, x) of ``box`` (coarse pixels), which leads through the placed section, on to the raw one."""
@@ -52,15 +52,19 @@ class Frame:
 
 def frame_of(source: Volume, corner: tuple[int, ...], step: int) -> Frame | None:
     """The frame of sections that are read as a coarse alignment places them; None for sections as they are."""
-    return Frame(source, (corner[0], corner[1]), step) if isinstance(source, Placed) else None
+    return Frame(source, (corner[0], corner[1]), (step, step)) if isinstance(source, Placed) else None
 
 
 def coarse_facts(source: Volume) -> Mapping[str, Any]:
     """What outputs and plans keep of a coarse alignment: where it was read, and a fingerprint of its transforms."""
     if not isinstance(source, Placed):
         return {}
-    digest = hashlib.sha256(np.ascontiguousarray(source.matrices).tobytes()).hexdigest()[:16]
-    return {"coarse": {"path": source.told, "transforms": digest}}
+    return {"coarse": {"path": source.told, "transforms": digest_of(source.matrices)}}
+
+
+def digest_of(matrices: NDArray[np.float64]) -> str:
+    """A fingerprint of transforms."""
+    return hashlib.sha256(np.ascontiguousarray(matrices).tobytes()).hexdigest()[:16]
 
 
 def without_tilt(field: Field) -> tuple[Field, Matrix]:

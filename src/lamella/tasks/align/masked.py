@@ -83,7 +83,7 @@ class CarryMasks:
     def compute(self, block: Block, data: tuple[Box, Field]) -> NDArray[Any]:
         grown, coarse = data
         fine = self.plane.fine(self._coarse(block))
-        field = interpolate(coarse, grown, fine, self.plane.levels, torn=True)
+        field = interpolate(coarse, grown, fine, (self.plane.step, self.plane.step), torn=True)
         return carried(self.masks, self._section(block), fine.shift(self.plane.box.start), field)
 
     def write(self, block: Block, result: NDArray[Any]) -> None:
@@ -100,5 +100,5 @@ def carried(masks: Volume, z: int, plane: Box, field: NDArray[np.float32]) -> ND
     """The mask of section ``z`` seen through ``field`` (2, y, x) on the grid of ``plane``: the highest value that a pixel touches."""
     masks, field = through(masks, z, plane, field)
     seen, where = seen_from(plane, field)
-    data = torch.from_numpy(read_plane(masks, z, seen).astype(np.float32))[None, None]
-    return warp_mask(data, where.float())[0, 0].numpy().astype(np.uint8)
+    data = torch.from_numpy(read_plane(masks, z, seen).astype(np.float64))[None, None]
+    return warp_mask(data, where)[0, 0].numpy().astype(np.uint8)

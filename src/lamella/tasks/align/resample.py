@@ -14,9 +14,9 @@ from lamella.core.box import Box
 from lamella.core.volume import Volume
 from lamella.io.coarse import Placed
 from lamella.ops.affine import moved
-from lamella.ops.field import rescale, warp
+from lamella.ops.field import refined, warp
 from lamella.ops.tissue import as_tissue
-from lamella.ops.torn import rescale_torn
+from lamella.ops.torn import refined_torn
 
 _PATCHES, _PATCH = (
     8,
@@ -68,23 +68,19 @@ def _spread(start: int, stop: int) -> list[int]:
 
 def finer_box(coarse: Box, levels: int, shape: Sequence[int]) -> Box:
     """The fine pixels of a coarse box, cut at a section of ``shape``; both counted from the section's corner."""
-    step = 2**levels
-    full = Box(tuple(a * step for a in coarse.start), tuple(b * step for b in coarse.stop))
-    return full.intersect(Box.of(tuple(shape)))
+    return coarse.refine((2**levels, 2**levels)).intersect(Box.of(tuple(shape)))
 
 
 def interpolate(
-    field: NDArray[np.float32], grown: Box, box: Box, levels: int, *, torn: bool = False
+    field: NDArray[np.float32], grown: Box, box: Box, factors: tuple[int, int], *, torn: bool = False
 ) -> NDArray[np.float32]:
-    """The fine field of ``box`` (fine pixels) from the coarse field of ``grown``, which reaches ``MARGIN`` beyond it.
+    """The field of ``box`` (fine pixels) from that of ``grown``, ``factors`` (y, x) coarser, which reaches ``MARGIN`` beyond it.
 
-    A ``torn`` field is not interpolated across its jumps.
+    A ``torn`` field is not interpolated across its jumps. How a section is cut into boxes changes no bit.
     """
-    step = 2**levels
-    size = (grown.shape[0] * step, grown.shape[1] * step)
-    finely = rescale_torn if torn else rescale
-    fine = finely(torch.from_numpy(field)[None], levels, size)[0].numpy()
-    origin = tuple(a * step for a in grown.start)
+    finely = refined_torn if torn else refined
+    fine = finely(torch.from_numpy(field)[None], factors)[0].numpy()
+    origin = tuple(a * n for a, n in zip(grown.start, factors, strict=True))
     return fine[:, *box.slices(origin)]
 
 
@@ -102,6 +98,16 @@ def resample(source: Volume, z: int, plane: Box, field: NDArray[np.float32]) -> 
     present = warp((data != 0).to(data.dtype), where)
     values = warp(data, where) / present.clamp_min(1e-6)
     return as_tissue(values[0, 0].numpy(), present[0, 0].numpy() >= 0.5, source.dtype)
+
+
+def nearest(source: Volume, z: int, plane: Box, field: NDArray[np.float32]) -> NDArray[Any]:
+    """As ``resample``, for labels: each result is the voxel nearest to where it looks, and 0 outside; no value is new."""
+    source, field = through(source, z, plane, field)
+    where = np.floor(np.indices(plane.shape) + field.astype(np.float64) + 0.5).astype(np.int64)
+    low, high = where.min((1, 2)), where.max((1, 2)) + 1
+    seen = Box(tuple(low.tolist()), tuple(high.tolist())).shift(plane.start)
+    found: NDArray[Any] = read_plane(source, z, seen)[tuple(where - low[:, None, None])]
+    return found
 
 
 def through(volume: Volume, z: int, plane: Box, field: NDArray[Any]) -> tuple[Volume, NDArray[Any]]:

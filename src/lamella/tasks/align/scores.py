@@ -72,14 +72,14 @@ class FieldStack:
         whole = Box.of(self.volume.box.shape[2:])
         grown = fine.scale((2**self.levels,) * 2).grow(MARGIN).intersect(whole)
         coarse = self._read(z, grown.shift(self.volume.box.start[2:])).astype(np.float32)
-        if not self.placed:
-            return interpolate(coarse, grown, fine, self.levels, torn=self.torn).astype(np.float64)
-        rest, tilt = without_tilt(coarse)
         step = 2**self.levels
+        if not self.placed:
+            return interpolate(coarse, grown, fine, (step, step), torn=self.torn).astype(np.float64)
+        rest, tilt = without_tilt(coarse)
         places = (np.indices(fine.shape) + np.array(fine.start)[:, None, None] - (step - 1) / 2) / step
         places -= np.array(grown.start)[:, None, None]
         turned = np.einsum("ij,jyx->iyx", tilt[:, :2], places) + tilt[:, 2][:, None, None]
-        return interpolate(rest, grown, fine, self.levels, torn=self.torn) + step * turned
+        return interpolate(rest, grown, fine, (step, step), torn=self.torn) + step * turned
 
     def _read(self, z: int, box: Box) -> NDArray[Any]:
         c = self.volume.box.start[0]

@@ -30,7 +30,9 @@ from lamella.core.errors import UserError
 from lamella.core.provenance import provenance
 from lamella.core.volume import Volume
 from lamella.io import open_volume
+from lamella.io.coarse import Placed
 from lamella.io.place import Place
+from lamella.tasks.align.applied import made_on
 from lamella.tasks.align.drift import record
 from lamella.tasks.align.estimate import Estimator
 from lamella.tasks.align.frame import coarse_facts
@@ -39,7 +41,7 @@ from lamella.tasks.align.masked import Masked
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.walk import Outputs, Walk
 
-_ENDINGS = (".ome.zarr", ".zarr", ".n5", ".h5", ".hdf5", ".tif", ".tiff")
+ENDINGS = (".ome.zarr", ".zarr", ".n5", ".h5", ".hdf5", ".tif", ".tiff")
 
 
 def fields_path(out: str) -> str:
@@ -64,7 +66,7 @@ def misalignment_path(out: str) -> str:
 
 def _beside(out: str, what: str, kind: str = ".ome.zarr") -> str:
     url = Place.parse(out).url
-    ending = next((e for e in _ENDINGS if url.lower().endswith(e)), "")
+    ending = next((e for e in ENDINGS if url.lower().endswith(e)), "")
     return f"{url[: len(url) - len(ending)]}.{what}{kind}"
 
 
@@ -87,9 +89,10 @@ def align_volume(
     sections, a box outside it, fewer than two sections, a folder of section files as output, or outputs that exist.
     """
     box, facts = _checked(source, source.box if box is None else box), dict(facts or {})
-    _check_output(source, out)
+    check_output(out, source.path)
     masks = source.masks if isinstance(source, Masked) else None
-    coarse = coarse_facts(source.source if isinstance(source, Masked) else source)
+    shown = source.source if isinstance(source, Masked) else source
+    coarse = coarse_facts(shown)
     plan = {
         "source": source.path,
         "of_source": {key: facts[key] for key in ("mip", "dataset") if key in facts},
@@ -107,6 +110,7 @@ def align_volume(
     walk = (Walk if config.method == "sequence" else Together)(source, box, estimator, config, paths)
     facts |= {**({} if masks is None else {"masks": masks.path}), **coarse}
     if not work.created:
+        facts |= made_on(shown.source if isinstance(shown, Placed) else shown, torn=walk.jumps)
         with work.creating():
             walk.check()
             walk.create(provenance(source=source.path, box=str(box), config=config.to_dict(), **facts))
@@ -138,15 +142,25 @@ def _scratch(out: str, work: Unfinished) -> str:
     return str(work.folder) if place.local else f"{place.url}.unfinished"
 
 
-def _check_output(source: Volume, out: str) -> None:
+def check_output(out: str, source: str, what: str = "the source") -> None:
+    """Refuse an output that cannot be written piece by piece, or that would replace ``source``, which is ``what`` it is made of."""
     if "*" in out:
         raise UserError(
             f"output {out} is a folder of whole sections, and sections are aligned piece by piece; write NAME.ome.zarr and "
             "then run: lamella convert NAME.ome.zarr " + repr(out)
         )
-    taken, local = Place.parse(source.path).local, Place.parse(out).local
+    taken, local = Place.parse(source).local, Place.parse(out).local
     if local is not None and taken is not None and local.resolve() in (taken.resolve(), *taken.resolve().parents):
-        raise UserError(f"output {out} is the source, or holds it; choose another name")
+        raise UserError(f"output {out} is {what}, or holds it; choose another name")
+
+
+def check_grey(source: Volume) -> None:
+    """Refuse values that are not grey, which cannot be averaged."""
+    if source.dtype.kind not in "iuf" or source.dtype in ("int64", "uint64"):
+        raise UserError(
+            f"{source.path} holds {source.dtype}, not grey values; give integers of up to 32 bits or floats (see lamella convert "
+            "--dtype)"
+        )
 
 
 def _checked(source: Volume, box: Box) -> Box:
@@ -159,11 +173,7 @@ def _checked(source: Volume, box: Box) -> Box:
         raise UserError(f"box {box} does not lie inside {source.path}, whose box is {source.box}; choose one within it")
     if box.shape[0] < 2:
         raise UserError(f"box {box} holds {box.shape[0]} section; give 2 or more to align")
-    if source.dtype.kind not in "iuf" or source.dtype in ("int64", "uint64"):
-        raise UserError(
-            f"{source.path} holds {source.dtype}, not grey values; give integers of up to 32 bits or floats (see lamella convert "
-            "--dtype)"
-        )
+    check_grey(source)
     return box
 
 
