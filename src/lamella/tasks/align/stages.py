@@ -324,7 +324,7 @@ def look_up(plane: Plane, source: Volume, z: int, box: Box, seen: tuple[Box, Fie
     """The pixels of a coarse ``box`` of section ``z``, through the coarse field of a larger one; ``seen`` are that box and its field."""
     fine = plane.fine(box)
     grown, field = seen
-    dense = interpolate(field, grown, fine, plane.levels, torn=torn)
+    dense = interpolate(field, grown, fine, (plane.step, plane.step), torn=torn)
     return resample(source, z, fine.shift(plane.box.start), dense)
 
 
