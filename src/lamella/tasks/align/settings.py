@@ -26,7 +26,9 @@ class AlignSettings(Config):
         128, ge=0, description="pixels that tiles reach into each other, where their fields are blended"
     )
     flip: bool = Field(True, description="average with the field of the pair turned by 180 degrees, against drift")
-    symmetric: bool = Field(True, description="average with the inverse of the field from the neighbour to the section")
+    symmetric: bool = Field(
+        True, description="also align the neighbour to the section, and take what both ways agree on"
+    )
     passes: int = Field(
         3, ge=1, description="times the net looks at a tile, each time from the smoothed field of the last"
     )
