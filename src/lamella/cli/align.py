@@ -110,5 +110,8 @@ def align(
         f"score it with: lamella evaluate alignment {paths.aligned} scores --source {source} --fields {paths.fields} "
         f"--run {run}{where}"
     )
+    if place.mip:
+        where = "" if place.coarse is None else f" --coarse {place.coarse}"
+        print(f"apply it to a finer mip with: lamella render {paths.fields} {source} OUT --mip {place.mip - 1}{where}")
     if misalignment:
         look(paths.aligned, misalignment_path(out), executor=executor, overwrite=overwrite)

@@ -41,6 +41,11 @@ def made_on(source: Volume, *, torn: bool) -> Mapping[str, Any]:
     return {_KEY: {**voxels, "torn": torn}}
 
 
+def may_jump(told: Mapping[str, Any]) -> bool:
+    """Whether fields that tell this of their making may jump from one pixel to the next."""
+    return bool(told.get(_KEY, {}).get("torn", told.get("masks")))
+
+
 def fingerprint(volume: Volume) -> str:
     """What tells a stack of sections from any other of its shape: the middle of its middle section."""
     z, y, x = ((a + b) // 2 for a, b in zip(volume.box.start, volume.box.stop, strict=True))
@@ -74,7 +79,9 @@ class Kept:
             raise UserError(
                 f"fields {path} do not tell on which voxels they were made; give fields that lamella align wrote, or align again"
             )
-        return cls(volume, Box.read(made), Box.read(told["box"]), tuple(told["voxel_size"]), bool(told["torn"]))
+        return cls(
+            volume, Box.read(made), Box.read(told["box"]), tuple(told["voxel_size"]), may_jump(volume.meta.provenance)
+        )
 
     @property
     def made(self) -> Mapping[str, Any]:

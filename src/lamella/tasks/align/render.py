@@ -108,9 +108,9 @@ def _opened(source: str, settings: RenderSettings, mip: int) -> Volume:
 
 def _check_finished(fields: str) -> None:
     """Refuse fields whose alignment lies unfinished beside them."""
-    name = fields.removesuffix(".fields.ome.zarr")
+    name = fields.rstrip("/").removesuffix(".fields.ome.zarr")
     begun = next((name + end for end in ("", *ENDINGS) if folder_beside(name + end).exists()), None)
-    if name != fields and begun is not None:
+    if begun is not None:
         raise UserError(
             f"fields {fields} are unfinished, as the alignment {begun} is; run its command again to finish it"
         )

@@ -26,6 +26,7 @@ from lamella.core.files import replacing
 from lamella.core.volume import Volume
 from lamella.ops.correlation import chunked_pearson
 from lamella.ops.tally import CORRELATION_BINS, PIXEL_BINS, Tally
+from lamella.tasks.align.applied import may_jump
 from lamella.tasks.align.frame import without_tilt
 from lamella.tasks.align.resample import MARGIN, interpolate
 
@@ -56,7 +57,7 @@ class FieldStack:
         levels = round(float(np.log2(ratio)))
         start = aligned.box.start
         told = volume.meta.provenance
-        stack = cls(volume, levels, (start[1], start[2]), bool(told.get("masks")), bool(told.get("coarse")))
+        stack = cls(volume, levels, (start[1], start[2]), may_jump(told), bool(told.get("coarse")))
         if levels < 0 or not np.isclose(ratio, 2**levels) or not stack._covers(aligned.box):
             raise UserError(
                 f"fields {volume.path} have box {volume.box} and voxels {ratio:g} times those of {aligned.path}; they need two "
