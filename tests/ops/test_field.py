@@ -90,6 +90,22 @@ def test_rescale_keeps_a_translation(levels, size):
     torch.testing.assert_close(down, shift.expand_as(down))
 
 
+@pytest.mark.parametrize("factors", [(2, 2), (8, 8), (1, 4), (3, 6), (1, 1)])
+def test_refined_keeps_linear_fields_and_is_for_a_part_what_it_is_for_the_whole(factors):
+    y, x = f.identity_grid(24, 31, like=torch.zeros(1))[0]
+    linear = torch.stack([0.1 * y - 0.05 * x + 1, 0.02 * y + 0.03 * x - 2])[None]
+    fy, fx = factors
+    rows, columns = (torch.arange(24 * fy) + 0.5) / fy - 0.5, (torch.arange(31 * fx) + 0.5) / fx - 0.5
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    expected = torch.stack([fy * (0.1 * y - 0.05 * x + 1), fx * (0.02 * y + 0.03 * x - 2)])[None]
+    found = f.refined(linear, factors)
+    assert (inner(found, 2 * max(factors)) - inner(expected, 2 * max(factors))).abs().max() < 1e-4
+    rough = torch.randn(1, 2, 24, 31)
+    whole, part = f.refined(rough, factors), f.refined(rough[..., 5:19, 7:20], factors)
+    margin = np.s_[..., 2 * fy : -2 * fy, 2 * fx : -2 * fx]
+    assert torch.equal(part[margin], whole[..., 5 * fy : 19 * fy, 7 * fx : 20 * fx][margin])
+
+
 def test_rotating_images_rotates_their_field():
     image, a = smooth_image((40, 52)), field()
     turned = f.warp(image.flip((-2, -1)), f.rotate180(a), padding="border")

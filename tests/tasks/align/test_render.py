@@ -260,7 +260,7 @@ def test_labels_are_moved_whole(tmp_path):
 def test_other_images_are_moved_if_they_are_called_so(done, tmp_path):
     source, paths = done
     green = put(tmp_path / "green.zarr", [255 - read(source) + 1])
-    with pytest.raises(UserError, match=r"has no such mip; .* say --other"):
+    with pytest.raises(UserError, match=r"has no such mip; .* --other"):
         show(tmp_path, paths.fields, green)
     channels = np.stack([read(source), read(green)])
     meta = Meta.plain("czyx", voxel_size=(1.0, 40.0, 4.0, 4.0))

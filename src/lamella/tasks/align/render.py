@@ -140,7 +140,7 @@ def _check_source(kept: Kept, source: str, settings: RenderSettings) -> None:
         has = "has no such mip" if aligned is None else "holds other voxels there"
         raise UserError(
             f"fields {kept.volume.path} were made on {kept.made['source']} at mip {kept.mip}, and {source} {has}; give the volume that was "
-            "aligned, or say --other for other images on the same voxels"
+            "aligned, or say what else it is on the same voxels: --labels, --masks, or --other for other images"
         )
 
 
