@@ -154,6 +154,20 @@ def test_fields_in_a_coarse_frame_need_that_and_no_other(tmp_path):
 # At a finer mip
 
 
+def test_a_coarse_frame_is_that_of_the_finer_mip(tmp_path):
+    source = pyramid(tmp_path)
+    middle = (100, 117)
+    coarse = coarse_file(tmp_path, source, [np.eye(3), turned(14, middle, (110, 111)), turned(93, middle, middle)])
+    placed = Coarse.read(coarse).view(open_volume(source, mip=1), coarse)
+    paths = align(tmp_path, source, constant(0, 0, skip=1), placed=placed)
+    shown = show(tmp_path, paths.fields, source, coarse=coarse)
+    out, fine = open_volume(str(tmp_path / "shown.zarr")), Coarse.read(coarse).view(open_volume(source), coarse)
+    assert out.box.shape[1] > 202
+    np.testing.assert_allclose(out.box.shape, fine.box.shape, atol=2)
+    off = np.abs(shown.astype(int) - fine.read(out.box))
+    assert (off > 1).mean() < 1e-3
+
+
 def waves(shape, factors, offset=0.0):
     """A smooth image at its pixels, each ``1/factors`` of a pixel of a common grid."""
     y, x = ((np.arange(n) + 0.5) / f - 0.5 for n, f in zip(shape, factors, strict=True))
