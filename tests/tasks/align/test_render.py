@@ -112,18 +112,8 @@ def test_torn_fields_and_masks_are_as_they_were_aligned(tmp_path):
 
 def coarse_file(folder, source, matrices, size=(202, 236)):
     """What ``lamella prep coarse`` would have measured."""
-    sections = [
-        {
-            "z": z,
-            "state": "placed",
-            "matrix": m[:2].tolist(),
-            "confidence": 1.0,
-            "after": None,
-            "triangle": None,
-            "links": [],
-        }
-        for z, m in enumerate(matrices)
-    ]
+    rest = {"state": "placed", "confidence": 1.0, "after": None, "triangle": None, "links": []}
+    sections = [{"z": z, "matrix": m[:2].tolist(), **rest} for z, m in enumerate(matrices)]
     measured = {"source": source, "dataset": None, "box": str(Box.of((len(matrices), *size))), "mip": 1}
     about = {"kind": "coarse alignment", "about": "", "voxel_size": [40.0, 4.0, 4.0], "fingerprint": "", "settings": {}}
     rest = {"anchor": 0, "joints": [], "output": "", "provenance": {}, "sections": sections}
