@@ -17,7 +17,9 @@ class RefineSettings(Config):
         "unless told",
     )
     broad: int = Field(
-        4, ge=0, description="steps before these on images of a quarter of the size, where more than a pixel can be found"
+        4,
+        ge=0,
+        description="steps before these on images of a quarter of the size, where more than a pixel can be found",
     )
     broad_window: float = Field(30.0, gt=0, description="pixels (standard deviation) over which such a step is decided")
     window: float = Field(
