@@ -44,7 +44,7 @@ from open_questions_pairs import SIDE, TRAINING, imaged, make_pairs, places, sco
 torch.set_num_threads(1)
 NET = "task.net={levels: 5, skip: 2, features: 8, features_step: 4, channels: [24, 32, 16], kernel: 5, correlation: 3}"
 LOSS = (  # what the aligner of benchmarks/align was tuned with; questions change parts of it
-    "task.smoothness.weight=2",
+    "task.smoothness={weight: 2, penalty: {kind: jacob}}",
     "task.consensus={unrelated: 0.3, round_trip: 0.1, deformation: 0.15, ramp: 0}",
     "task.known_weight=0.15",
     "task.known.amplitude=[1, 20]",
