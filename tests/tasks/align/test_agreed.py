@@ -11,7 +11,7 @@ from lamella.core.box import Box
 from lamella.core.rng import stream
 from lamella.ops.field import compose, invert, smooth_field, warp
 from lamella.tasks.align.agreed import agreed
-from lamella.tasks.align.estimate import Around
+from lamella.tasks.align.estimate import Wider
 from lamella.tasks.align.refine_settings import RefineSettings
 from lamella.tasks.align.tiles import Tiling
 from tests.tasks.align.nets import constant, estimator, untrained
@@ -115,7 +115,7 @@ def test_a_reader_reads_again_only_for_more():
         asked.append(margin)
         return image[40 - margin : 60 + margin, 40 - margin : 60 + margin]
 
-    around = Around(read)
+    around = Wider(read)
     for margin in (0, 5, 32, 0, 7):
         assert np.array_equal(around(margin), image[40 - margin : 60 + margin, 40 - margin : 60 + margin])
     assert asked == [0, 32]

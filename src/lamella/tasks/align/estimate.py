@@ -49,7 +49,7 @@ class Tears:
         return Tears(self.target, self.source)
 
 
-class Around:
+class Wider:
     """Reads an image ``margin`` pixels larger on each side, and again only where that is more than it has read before."""
 
     def __init__(self, read: Reader) -> None:
@@ -135,7 +135,7 @@ class Estimator:
         Where the tile or its target holds no data at all there is nothing to learn, and the field is zero.
         """
         self.prepare()
-        source, target = Around(source), Around(target)
+        source, target = Wider(source), Wider(target)
         shape = target(0).shape
         if not (source(0).any() and target(0).any()):
             return np.zeros((2, *(-(-n // 2**self.fine_levels) for n in shape)), np.float32)

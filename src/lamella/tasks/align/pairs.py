@@ -22,7 +22,7 @@ from lamella.core.volume import Volume
 from lamella.ops.field import compose
 from lamella.ops.normalise import Normaliser
 from lamella.tasks.align.confidence import confidence, moved
-from lamella.tasks.align.estimate import INSIDE, Around, Estimator, Reader, Tears
+from lamella.tasks.align.estimate import INSIDE, Estimator, Reader, Tears, Wider
 from lamella.tasks.align.resample import read_plane, sampled
 from lamella.tasks.align.stages import Chain, Field, Plane, Stored
 
@@ -98,7 +98,7 @@ class MatchPairs:
                 seen = self._raw(pair, z, plane.grow(margin + context)) if margin else raw
                 return _trimmed(self._normaliser(z)(seen), context)
 
-            return Around(read)
+            return Wider(read)
 
         source, target = reader(pair.source, data[0]), reader(pair.target, data[1])
         found = self.estimator.coarse(source, target, self._tears(pair, plane))
