@@ -1,5 +1,7 @@
 """Runs that predict together: the mean of what each gives, and only where a mean means anything."""
 
+import shutil
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -76,6 +78,14 @@ def test_several_runs_give_the_mean_of_what_each_gives(trained):
 def test_a_run_with_itself_is_itself(trained):
     once, twice = views(trained, "stain0", "stain0,stain0:last")
     np.testing.assert_allclose(once, twice, atol=1e-6)
+
+
+def test_commas_in_the_path_of_a_run_part_nothing(trained):
+    shutil.copytree(trained / "runs" / "stain0", trained / "runs" / "Smith, J")
+    once, moved = views(trained, "stain0", str(trained / "runs" / "Smith, J"))
+    by_name, _ = load_translator("Smith, J:last", device="cpu", runs=trained / "runs")
+    np.testing.assert_array_equal(once, moved)
+    assert by_name.identity() == load_translator("stain0", device="cpu", runs=trained / "runs")[0].identity()
 
 
 def test_logits_of_segmentations_are_averaged(trained):

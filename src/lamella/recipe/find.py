@@ -74,6 +74,20 @@ def open_checkpoint(run: str | Path, runs: str | Path = "runs") -> tuple[RunFold
     return folder, checkpoint
 
 
+def member_names(runs_named: str | Path, runs: str | Path = "runs") -> list[str]:
+    """The runs, with their checkpoints, that ``RUN`` or ``RUN,RUN,RUN`` names. A name or path of a run may have commas of its own."""
+    whole = str(runs_named)
+    name = split_checkpoint(whole)[0]
+    if "," not in whole or is_run(Path(name)) or is_run(Path(runs) / name):
+        return [whole]
+    names = [name.strip() for name in whole.split(",")]
+    if not all(names):
+        raise UserError(
+            f"{whole!r} names a run that has no name; give RUN, or RUN,RUN,RUN without a comma at either end"
+        )
+    return names
+
+
 def _find(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamella.core.errors import UserError
-from lamella.recipe.find import open_checkpoint, parse_recipe
+from lamella.recipe.find import member_names, open_checkpoint, parse_recipe
 from lamella.recipe.recipe import Recipe
 from lamella.runs import RunFolder
 
@@ -69,11 +69,7 @@ def load_members(runs_named: str | Path, same: Sequence[str], *, runs: str | Pat
     Raises UserError as ``load_run`` does, and for runs that differ in a key of ``same`` (``task.net``, say), since what they give could
     not be averaged.
     """
-    names = [name.strip() for name in str(runs_named).split(",")]
-    if not all(names):
-        raise UserError(
-            f"{str(runs_named)!r} names a run that has no name; give RUN, or RUN,RUN,RUN without a comma at either end"
-        )
+    names = member_names(runs_named, runs)
     found = tuple(load_run(name, runs=runs, task=task) for name in names)
     for name, other in zip(names[1:], found[1:], strict=True):
         for key in same:

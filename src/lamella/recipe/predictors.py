@@ -53,9 +53,9 @@ def predict(request: Request) -> Told:
 
 def task_of(request: Request) -> str:
     """The task of the run that is asked for, the first if several are."""
-    from lamella.recipe.find import open_checkpoint, task_kind
+    from lamella.recipe.find import member_names, open_checkpoint, task_kind
 
-    folder, _ = open_checkpoint(str(request.run).partition(",")[0], request.place.runs)
+    folder, _ = open_checkpoint(member_names(request.run, request.place.runs)[0], request.place.runs)
     return task_kind(folder.recipe(), str(folder.path))
 
 
