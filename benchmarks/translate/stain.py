@@ -6,8 +6,8 @@ DATA is a folder of frames: 13 slices of phase contrast (channel 0), and DAPI, M
 Targets and predictions are compared on a common scale: 0 and 1 are the 1 and 99.9 percentiles of the training positions, and both are
 cut to these. Pearson's r and SSIM (scikit-image's defaults, data_range 1) are means over the folds. All times are CPU time of this
 process, so that a busy machine changes nothing; how many steps fit into the budget is measured first, on as few as 12. What is there
-already is not repeated. KEY=VALUE changes the recipe of every method. With several
-seeds the nets of all of them together, averaged, are scored too.
+already is not repeated. KEY=VALUE changes the recipe of every method. With several seeds the nets of all of them together,
+averaged, are scored too.
 
 Methods: ``2d`` is the recipe that lamella ships, and ``25d``, ``3d`` those of these names; ``25d-3`` and so on see that many slices;
 ``half`` has the loss of half MAE, half MS-DSSIM; ``monai`` is a MONAI U-Net, trained on the same crops with the same optimiser by
