@@ -54,7 +54,7 @@ def test_a_section_without_tissue_stays_missing(config):
 @pytest.mark.parametrize("config", EVERY, ids=str)
 def test_a_constant_section_becomes_constant_tissue(config):
     grey = config.build()(np.full((30, 40), 93, np.uint8))
-    assert np.ptp(grey) < 1e-6
+    assert np.ptp(grey) < 1e-4  # single precision, divided by the least deviation
     assert grey.min() >= np.float32(FLOOR)
 
 

@@ -19,14 +19,15 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, model_validator
-from scipy import ndimage
 from skimage.filters import rank
 from skimage.morphology import disk
 
 from lamella.core.config import Config
 from lamella.core.errors import UserError
+from lamella.ops.running import running_mean
 
 FLOOR = 1 / 255  # the darkest that tissue becomes, one step of uint8 above missing
 Range = tuple[float, float]
@@ -136,11 +137,14 @@ class ZScore(Config):
 
 
 class Local(Config):
-    """Like ``zscore``, with mean and standard deviation of a Gaussian window around each voxel."""
+    """Like ``zscore``, with mean and standard deviation of a window around each voxel.
+
+    The window is what three averages over squares make, one after the other, which is a Gaussian to the eye (Wells 1986).
+    """
 
     kind: Literal["local"] = "local"
-    sigma: float = Field(32.0, gt=0)
-    """Standard deviation of the window in pixels."""
+    sigma: float = Field(32.0, ge=1)
+    """Standard deviation of the window in pixels, to within half a pixel."""
     span: float = Field(3.0, gt=0)
     min_std: float = Field(1e-3, gt=0)
     """Added in quadrature to the local standard deviation, so that empty resin is not stretched into noise; as a fraction of
@@ -251,29 +255,39 @@ class ZScoreNormaliser:
 
 @dataclass(frozen=True)
 class LocalNormaliser:
-    """See ``Local``. Missing voxels have weight 0 in the window."""
+    """See ``Local``. Missing voxels have weight 0 in the window. Takes about 0.2 CPU-seconds per megapixel, whatever the window."""
 
     sigma: float
     span: float
     min_std: float
 
     def context(self, dtype: DTypeLike) -> int | None:
-        return math.ceil(4 * self.sigma)
+        return sum(side // 2 for side in _sides(self.sigma))
 
     def measured(self, section: Section) -> LocalNormaliser:
         return self
 
     def __call__(self, section: Section) -> Grey:
         tissue = _tissue(section)
-        values = section / _largest(section.dtype) if section.dtype.kind in "ui" else section.astype(np.float64)
-        weight = np.where(tissue, self._blur(tissue.astype(np.float64)), 1.0)
-        mean = self._blur(values) / weight
-        variance = np.maximum(self._blur(values**2) / weight - mean**2, 0)
+        exact = np.float32 if section.dtype == np.uint8 else np.float64
+        middle = 0.5 if section.dtype.kind in "ui" else 0.0  # of numbers about 0, squares lose least
+        unit = _largest(section.dtype) if section.dtype.kind in "ui" else 1.0
+        values = np.where(tissue, (section / exact(unit) - exact(middle)), 0)
+        weight, mean, square = self._means(np.stack([tissue.astype(exact), values, values * values]))
+        weight = np.where(tissue, weight, 1)
+        mean /= weight
+        variance = np.maximum(square / weight - mean * mean, 0)
         grey = 0.5 + (values - mean) / np.sqrt(variance + self.min_std**2) / (2 * self.span)
         return _finish(grey, tissue)
 
-    def _blur(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return ndimage.gaussian_filter(values, self.sigma, mode="constant", radius=math.ceil(4 * self.sigma))
+    def _means(self, maps: NDArray[Any]) -> NDArray[Any]:
+        """Means of maps (c, y, x) over the window, 0 beyond their edges; no value depends on where a tile begins."""
+        reach = self.context(maps.dtype)
+        assert reach is not None
+        means = torch.from_numpy(np.pad(maps, ((0, 0), (reach, reach), (reach, reach))))[None]
+        for side in _sides(self.sigma):
+            means = running_mean(means, (side, side))
+        return means[0].numpy()
 
 
 @dataclass(frozen=True)
@@ -311,6 +325,13 @@ def _tissue(section: Section) -> NDArray[np.bool_]:
 
 def _finish(grey: NDArray[Any], tissue: NDArray[np.bool_]) -> Grey:
     return np.where(tissue, np.clip(grey, FLOOR, 1), 0).astype(np.float32)
+
+
+def _sides(sigma: float) -> tuple[int, int, int]:
+    """Odd sides of three squares, averages over which have together the variance of a Gaussian, as nearly as can be."""
+    narrow = (int(math.sqrt(4 * sigma**2 + 1)) - 1) // 2 * 2 + 1
+    wide = min(range(4), key=lambda n: abs(((3 - n) * narrow**2 + n * (narrow + 2) ** 2 - 3) / 12 - sigma**2))
+    return tuple(narrow + 2 * (i < wide) for i in range(3))  # type: ignore[return-value]
 
 
 def _linear(section: Section, low: float, high: float) -> NDArray[np.float64]:
