@@ -23,6 +23,7 @@ from lamella.recipe.study.report import write_page
 from lamella.recipe.study.results import Results
 from lamella.recipe.study.run import Study, begin_study, run_study
 from lamella.recipe.study.score import Scorer
+from lamella.runs import RunFolder
 from tests.recipe.study_specimens import study_values, volume_values
 
 
@@ -83,6 +84,22 @@ def test_points_are_the_first_of_the_seed_and_lie_in_training_images(finished: t
     used = read_points(study.nets / "scratch-0-4.csv")
     assert np.bincount(used.classes).tolist() == [2, 2]
     assert np.array_equal(used.places, tables[0].places[tables[0].first(4)])
+
+
+def test_tuning_begins_from_the_net_of_the_contrast_run(finished: tuple[Path, StudyConfig, Study]) -> None:
+    folder, config, study = finished
+    copied = folder / "tuned"
+    shutil.copytree(study.path, copied)
+    tuned = config.model_copy(update={"methods": ("tuned",), "points": (20,), "seeds": 1})
+    again = begin_study(tuned, copied)
+    assert run_study(again) == 1
+    write_page(Results.of(again))
+    parent = RunFolder(again.nets / "tuned-0-20").provenance()["parent"]
+    assert parent["name"] == "contrast-0"
+    assert all("head" in name for name in parent["not_in_parent"])
+    (spent,) = {row["prepared"] for row in Results.of(again).times()}
+    assert spent == RunFolder(again.nets / "contrast-0").provenance()["cpu_seconds"]
+    assert RunFolder(again.nets / "scratch-0-20").provenance().get("parent") is None
 
 
 def test_points_and_seeds_may_be_added_and_nothing_else(finished: tuple[Path, StudyConfig, Study]) -> None:

@@ -17,6 +17,7 @@ scratch: {recipe: head_baseline, set: {trainer.steps: 300}}
 |---|---|
 | ``embedding`` | a contrast run per seed, on the pool without labels; on its embeddings a head of the points |
 | ``scratch`` | the same net with the same head, trained end to end from the same points |
+| ``tuned`` | as ``scratch``, from the net of the contrast run in place of nothing; only if asked for |
 | ``pixels`` | the same head on intensities alone |
 | ``forest`` | a random forest on features of several scales |
 """
@@ -38,7 +39,7 @@ from lamella.ops.instances import Components, DistanceWatershed, Membranes
 from lamella.ops.instances import Method as Instances
 from lamella.tasks.head.forest import ForestConfig
 
-Method = Literal["embedding", "scratch", "pixels", "forest"]
+Method = Literal["embedding", "scratch", "pixels", "forest", "tuned"]
 METHODS: tuple[Method, ...] = ("embedding", "scratch", "pixels", "forest")
 Objects = Annotated[Components | DistanceWatershed | Membranes, Field(discriminator="kind")]
 Figure = Literal["AP50", "voi_sum"]

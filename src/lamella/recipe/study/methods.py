@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from lamella.core.box import Box
@@ -26,6 +27,7 @@ from lamella.recipe.study.images import whole
 from lamella.recipe.study.recipes import contrast_recipe, normaliser_of, scratch_recipe
 from lamella.recipe.tune.crew import abandoned
 from lamella.recipe.tune.trials import INTERRUPTED
+from lamella.runs import RunFolder
 from lamella.tasks.head.fit import Standard, fit_head, new_head, probabilities
 from lamella.tasks.head.forest import Forest
 from lamella.tasks.head.predictor import maps_of
@@ -65,7 +67,9 @@ def learner_of(
     if method == "embedding":
         return Heads(config, seed, images, Embedded(config, seed, folder))
     if method == "scratch":
-        return Scratch(config, seed, folder)
+        return EndToEnd(config, seed, folder)
+    if method == "tuned":
+        return EndToEnd(config, seed, folder, Embedded(config, seed, folder))
     return Heads(config, seed, images, Pixels()) if method == "pixels" else Trees(config, seed, images)
 
 
@@ -112,13 +116,15 @@ class Embedded:
         self._config, self._seed, self._folder = config, seed, folder
 
     @cached_property
-    def _run(self) -> Any:
+    def run(self) -> RunFolder:
+        """The contrast run, trained."""
         from lamella.recipe.train import train
 
         name = f"contrast-{self._seed}"
-        run, outcome = train(
-            contrast_recipe(self._config, self._seed), name, runs=self._folder, resume=True, judge=unless_abandoned
-        )
+        recipe = contrast_recipe(self._config, self._seed)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / f"{name}.lock"):  # another method may need it too, at the same time
+            run, outcome = train(recipe, name, runs=self._folder, resume=True, judge=unless_abandoned)
         if outcome.reason == INTERRUPTED or outcome.interrupted:
             raise KeyboardInterrupt
         return run
@@ -127,7 +133,7 @@ class Embedded:
     def _embedder(self) -> Any:
         from lamella.recipe.embedder import load_embedder
 
-        return load_embedder(f"{self._run.path}:last", device=self._device)[0]
+        return load_embedder(f"{self.run.path}:last", device=self._device)[0]
 
     @property
     def _device(self) -> str:
@@ -135,7 +141,7 @@ class Embedded:
 
     @property
     def prepared(self) -> float:
-        return float(self._run.provenance()["cpu_seconds"])
+        return float(self.run.provenance()["cpu_seconds"])
 
     @property
     def learnt(self) -> int:
@@ -143,7 +149,7 @@ class Embedded:
 
     def ready(self) -> None:
         """Train the contrast run, if that was not done."""
-        _ = self._run
+        _ = self.run
 
     def of(self, image: LabelledImage) -> Maps:
         embedder = self._embedder
@@ -226,23 +232,28 @@ class Heads:
 
 
 @dataclass
-class Scratch:
-    """The net of the embeddings with the same head, trained end to end."""
+class EndToEnd:
+    """The net of the embeddings with the same head, trained end to end: from nothing, or from the net of the contrast run."""
 
     config: StudyConfig
     seed: int
     folder: Path
-    prepared: float = 0.0
+    start: Embedded | None = None
+
+    @property
+    def prepared(self) -> float:
+        return self.start.prepared if self.start else 0.0
 
     def looks(self, points: PointTable, number: int) -> Iterator[Look]:
         from lamella.recipe.head import load_head
         from lamella.recipe.train import train
 
-        name = f"scratch-{self.seed}-{number}"
+        name = f"{'tuned' if self.start else 'scratch'}-{self.seed}-{number}"
+        parent = f"{self.start.run.path}:last" if self.start else None
         table = self.folder / f"{name}.csv"
         write_points(table, points.taken(points.first(number)))
         recipe = scratch_recipe(self.config, self.seed, table)
-        run, outcome = train(recipe, name, runs=self.folder, resume=True, judge=unless_abandoned)
+        run, outcome = train(recipe, name, runs=self.folder, parent=parent, resume=True, judge=unless_abandoned)
         if outcome.reason == INTERRUPTED or outcome.interrupted:
             raise KeyboardInterrupt
         each = float(run.provenance()["cpu_seconds"]) / recipe.trainer.steps

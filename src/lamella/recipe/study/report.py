@@ -14,6 +14,7 @@ from lamella.view.report import Headline, Report, Shown
 NAMES = {
     "embedding": "embedding with head",
     "scratch": "end to end",
+    "tuned": "end to end from the embedding",
     "pixels": "head on pixels",
     "forest": "random forest",
 }

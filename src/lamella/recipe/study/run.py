@@ -5,7 +5,7 @@ OUT/
     study.json                      what was asked for
     points/seed-0.csv               the points of a seed; k points are its first k
     nets/contrast-0/                the contrast run of a seed
-    nets/scratch-0-20/              the run end to end of a seed and a number of points
+    nets/scratch-0-20/              the run end to end of a seed and a number of points; tuned-0-20 from the contrast run
     cells/embedding/seed-0/20.json  what came of it
     table.csv, summary.csv, times.csv, report.html
 ```
