@@ -51,12 +51,15 @@ class _RunningMean(torch.autograd.Function):
 def _sums(maps: Tensor, axis: int, side: int) -> Tensor:
     """Sums of ``side`` voxels in a row: the windows that are powers of two, and of them those that ``side`` is made of."""
     length = maps.shape[axis] - side + 1
-    total, begin, width = torch.zeros((), dtype=maps.dtype, device=maps.device), 0, 1
+    total: Tensor | None = None
+    begin, width = 0, 1
     while True:
         if side & width:
-            total = total + maps.narrow(axis, begin, length)
+            part = maps.narrow(axis, begin, length)
+            total = part if total is None else total + part
             begin += width
         if 2 * width > side:
+            assert total is not None
             return total
         rest = maps.shape[axis] - width
         maps = maps.narrow(axis, 0, rest) + maps.narrow(axis, width, rest)
