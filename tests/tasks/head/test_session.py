@@ -53,6 +53,28 @@ def test_a_volume_gives_what_its_array_gives(tmp_path):
     np.testing.assert_allclose(other.predict(), session.predict(), atol=1e-5)
 
 
+def test_what_is_not_trusted_has_no_say():
+    rng = np.random.default_rng(0)
+    learnt, intensity = rng.normal(size=(4, 40, 48)), rng.normal(size=(1, 40, 48))
+    embeddings = np.concatenate([learnt, intensity]).astype(np.float32)
+    weights = {}
+    for trust in (1.0, 0.01):
+        session = SparseSession(embeddings, beside=1, trust=trust, hidden=())
+        session.add(np.argwhere(np.ones((40, 48)))[::7], (learnt[0] + intensity[0] > 0).ravel()[::7].astype(np.int64))
+        session.fit()
+        (layer,) = (m for m in session.head.layers if isinstance(m, torch.nn.Linear))
+        difference = (layer.weight[1] - layer.weight[0]).abs()
+        weights[trust] = float(difference[0] / difference[-1])
+    assert 0.8 < weights[1.0] < 1.2  # both tell as much
+    assert weights[0.01] < 0.05
+
+
+@pytest.mark.parametrize("wrong", [{"beside": 6}, {"trust": 0.0}])
+def test_impossible_trust_is_refused(wrong):
+    with pytest.raises(UserError, match="intensities"):
+        SparseSession(specimen()[0], **wrong)
+
+
 def test_fits_are_warm_and_repeatable():
     session, _, truth = begun()
     cold = session.fit(steps=5)
