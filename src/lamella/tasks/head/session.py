@@ -41,7 +41,7 @@ class SparseSession:
         *,
         num_classes: int = 2,
         hidden: tuple[int, ...] = (32,),
-        decay: float = 0.1,
+        decay: float = 0.03,
         beside: int = 0,
         trust: float = 1.0,
         seed: int = 0,
