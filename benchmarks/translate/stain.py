@@ -7,10 +7,11 @@ Targets and predictions are compared on a common scale: 0 and 1 are the 1 and 99
 cut to these. Pearson's r and SSIM (scikit-image's defaults, data_range 1) are means over the folds. All times are CPU time of this
 process, so that a busy machine changes nothing; how many steps fit into the budget is measured first, on as few as 12. What is there
 already is not repeated. KEY=VALUE changes the recipe of every method. With several seeds the nets of all of them together,
-averaged, are scored too.
+averaged, are scored too, and with ``--mixed`` those of all methods and seeds.
 
 Methods: ``2d`` is the recipe that lamella ships, and ``25d``, ``3d`` those of these names; ``25d-3`` and so on see that many slices;
-``half`` has the loss of half MAE, half MS-DSSIM; ``monai`` is a MONAI U-Net, trained on the same crops with the same optimiser by
+``half`` has the loss of half MAE, half MS-DSSIM; ``wide`` four times the weights, no dropout and inputs as they are, and
+``wide_half`` that loss too; ``monai`` is a MONAI U-Net, trained on the same crops with the same optimiser by
 MAE, without averaged weights.
 """
 
@@ -46,11 +47,14 @@ from lamella.train.fit import fit
 STAINS = ("DAPI", "MAP2", "NFH")
 FLOOR = {"DAPI": (0.730, 0.586), "MAP2": (0.756, 0.583), "NFH": (0.407, 0.341)}
 MIDDLE = 6  # the slice at which the stains are stored
+_WIDE = ("data.depth=13", "task.net.features=[32,64,128,128]", "task.net.dropout=0", "task.imaging=[]")
 METHODS: dict[str, tuple[str, tuple[str, ...]]] = {
     "2d": ("translate", ("data.depth=13",)),
     "25d": ("translate25d", ("data.depth=13",)),
     "3d": ("translate3d", ()),
     "half": ("translate", ("data.depth=13", "task.loss=half")),
+    "wide": ("translate", _WIDE),
+    "wide_half": ("translate", (*_WIDE, "task.loss=half")),
     "monai": ("translate", ("data.depth=13", "task.loss=mae", "task.net.norm=none", "trainer.average=null")),
 }
 
@@ -64,6 +68,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--cpu-seconds", type=float, default=3600)
+    parser.add_argument("--mixed", action="store_true", help="score the mean of all methods and seeds, but MONAI's")
     args = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -74,9 +79,14 @@ def main() -> None:
                 print(f"{method} fold {fold} seed {seed}: {told(row)}", flush=True)
                 found[method].append(row)
         for fold in args.folds if len(args.seeds) > 1 else ():
-            row = together(args.data, args.out, method, fold, args.seeds)
+            row = together(args.data, args.out, [(method, seed) for seed in args.seeds], fold)
             print(f"{method} fold {fold} together: {told(row)}", flush=True)
             found[f"{method} together"].append(row)
+    members = [(method, seed) for method in args.methods if method != "monai" for seed in args.seeds]
+    for fold in args.folds if args.mixed else ():
+        row = together(args.data, args.out, members, fold)
+        print(f"mixed fold {fold}: {told(row)}", flush=True)
+        found["mixed"].append(row)
     for method, rows in found.items():
         print(f"{method} mean of {len(rows)}: {told({k: float(np.mean([r[k] for r in rows])) for k in rows[0]})}")
 
@@ -100,12 +110,12 @@ def one(
     return dict(json.loads(file.read_text()))
 
 
-def together(data: str, out: Path, method: str, fold: int, seeds: Sequence[int]) -> dict[str, float]:
-    """Score the mean of the nets of all seeds, or read what it gave before."""
-    file = out / f"{method}_f{fold}_s{'+'.join(map(str, seeds))}.json"
+def together(data: str, out: Path, members: Sequence[tuple[str, int]], fold: int) -> dict[str, float]:
+    """Score the mean of the nets of methods with seeds, or read what it gave before."""
+    runs = [places(out, method, fold, seed)[1] for method, seed in members]
+    file = out / f"{'+'.join(run.name for run in runs)}.json"
     if not file.exists():
-        runs = [places(out, method, fold, seed)[1] for seed in seeds]
-        record(file, score(data, runs, fold, method), runs)
+        record(file, score(data, runs, fold, members[0][0]), runs)
     return dict(json.loads(file.read_text()))
 
 

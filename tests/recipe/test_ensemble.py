@@ -10,6 +10,8 @@ from skimage.measure import label
 from lamella.cli.main import main
 from lamella.core.errors import UserError
 from lamella.io import open_volume
+from lamella.nets.ensemble import Ensemble
+from lamella.nets.unet import UNetConfig
 from lamella.recipe.segmenter import load_segmenter
 from lamella.recipe.translator import load_translator
 from tests.data.experiments import make_frames
@@ -51,7 +53,8 @@ def trained(tmp_path_factory):
         for name, recipe, more in [
             ("stain0", "translate", [NET, *of_frames, "seed=0"]),
             ("stain1", "translate", [NET, *of_frames, "seed=1"]),
-            ("wider", "translate", [NET.replace("[4, 4]", "[4, 8]"), *of_frames]),
+            ("deeper", "translate", [NET.replace("[4, 4], down: [2]", "[4, 4, 8], down: [2, 3]"), *of_frames]),
+            ("valid", "translate", [NET.replace("down: [2]", "down: [2], padding: valid"), *of_frames]),
             ("cells0", "segment", [NET, *of_cells, "seed=0"]),
             ("cells1", "segment", [NET, *of_cells, "seed=1"]),
         ]:
@@ -65,7 +68,9 @@ def views(here, *runs):
     for names in runs:
         translator, _ = load_translator(names, device="cpu", runs=here / "runs")
         view = translator.view(open_volume(str(here / "frames"), dataset="p000"))
-        found.append(translator.op(view.read(view.box)[0][list(translator.channels(view))]))
+        image = view.read(view.box)[0][list(translator.channels(view))]
+        y, x = (n // 6 * 6 for n in image.shape[2:])  # whole strides of all nets: what is beyond would be mirrored for some
+        found.append(translator.op(image[..., :y, :x]))
     return found
 
 
@@ -73,6 +78,25 @@ def test_several_runs_give_the_mean_of_what_each_gives(trained):
     first, second, both = views(trained, "stain0", "stain1", "stain0,stain1")
     assert np.abs(first - second).max() > 0.01
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-5)
+
+
+def test_nets_of_different_depth_are_averaged_too(trained):
+    first, deeper, both = views(trained, "stain0", "deeper", "stain0,deeper")
+    np.testing.assert_allclose(both, (first + deeper) / 2, atol=1e-5)
+    nets = [
+        load_translator(n, device="cpu", runs=trained / "runs")[0].net for n in ("stain0", "deeper", "deeper,stain0")
+    ]
+    assert [net.stride[-1] for net in nets] == [2, 6, 6]
+    assert nets[2].context == nets[1].context > nets[0].context
+
+
+def test_nets_that_cut_off_different_margins_are_refused():
+    nets = [
+        UNetConfig.load({"features": f, "down": d, "padding": "valid"}).build(1, 1)
+        for f, d in (([4, 4], [2]), ([4, 4, 4], [2, 2]))
+    ]
+    with pytest.raises(UserError, match="margins"):
+        Ensemble(nets)
 
 
 def test_a_run_with_itself_is_itself(trained):
@@ -112,7 +136,7 @@ def test_predictions_say_of_which_runs_they_are(trained, monkeypatch):
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        ("stain0,wider", r"'stain0' and 'wider' differ in task.net"),
+        ("stain0,valid", r"'stain0' and 'valid' differ in task.net.padding"),
         ("stain0,", "without a comma at either end"),
         ("stain0,nobody", "no run 'nobody'"),
         ("stain0,cells0", "task"),

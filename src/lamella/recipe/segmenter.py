@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 _SAME = (  # what runs must have in common for their outputs to be averaged
-    *("task.net", "task.heads", "task.channels"),
+    *("task.net.kind", "task.net.ndim", "task.net.padding", "task.heads", "task.channels"),
     *("data.normaliser", "data.slices", "data.trim"),
 )
 

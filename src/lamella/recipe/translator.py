@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 _SAME = (  # what runs must have in common for their outputs to be averaged
-    *("task.net", "task.final", "task.learn", "task.channels", "task.targets"),
+    *("task.net.kind", "task.net.ndim", "task.net.output", "task.net.padding"),
+    *("task.final", "task.learn", "task.channels", "task.targets"),
     *("data.inputs", "data.depth", "data.preprocessing", "data.measured"),
 )
 
