@@ -69,9 +69,7 @@ def views(here, *runs):
         translator, _ = load_translator(names, device="cpu", runs=here / "runs")
         view = translator.view(open_volume(str(here / "frames"), dataset="p000"))
         image = view.read(view.box)[0][list(translator.channels(view))]
-        y, x = (
-            n // 6 * 6 for n in image.shape[2:]
-        )  # whole strides of all nets: what is beyond would be mirrored for some
+        y, x = (n // 6 * 6 for n in image.shape[2:])  # whole strides of all nets; what is beyond is mirrored
         found.append(translator.op(image[..., :y, :x]))
     return found
 
