@@ -27,12 +27,16 @@ from lamella.recipe.demonstration import RUN, Demonstration
 from lamella.recipe.find import load_recipe
 from lamella.recipe.recipe import Recipe
 from lamella.tasks.align.evaluate import Evaluation, Inputs, evaluate_alignment
+from lamella.tasks.align.refine_settings import RefineSettings
 from lamella.tasks.align.settings import AlignSettings
 from lamella.tasks.align.specimen import SpecimenConfig, make_specimen
 from lamella.tasks.align.specimen.store import SpecimenFiles, write_specimen
 from lamella.tasks.align.volume import align_volume, fields_path
 
 _CHUNKS = (12, 32, 64)
+_SETTINGS = AlignSettings(
+    refine=RefineSettings(steps=0)
+)  # after minutes of training, what steps would refine is too often wrong
 _SAMPLES = 3  # pairs on which the net is tried again, both ways and against unrelated sections
 
 
@@ -145,15 +149,13 @@ def _train(demo: Demo, box: Box) -> None:
 def _estimator(demo: Demo) -> tuple[Any, dict[str, Any]]:
     from lamella.recipe.aligner import load_estimator
 
-    return load_estimator(f"{demo.run.path}:last", AlignSettings(), device=demo.settings.device)
+    return load_estimator(f"{demo.run.path}:last", _SETTINGS, device=demo.settings.device)
 
 
 def _align(demo: Demo, box: Box) -> None:
     estimator, facts = _estimator(demo)
     # overwrite: an alignment that this demonstration began goes on; a finished one that was not noted is done again
-    align_volume(
-        open_volume(demo.source), demo.aligned, estimator, AlignSettings(), box=box, overwrite=True, facts=facts
-    )
+    align_volume(open_volume(demo.source), demo.aligned, estimator, _SETTINGS, box=box, overwrite=True, facts=facts)
 
 
 def _evaluate(demo: Demo) -> Evaluation:
