@@ -9,7 +9,7 @@ seconds of the process and, with several threads, of the wall too; the shortest 
 - ``default``, ``one way``: ``lamella align`` as it is, and with ``--no-symmetric``
 - ``one look``: ``--passes 1 --no-flip --no-symmetric --refine.steps 0``
 - ``fast``: the same at half the size (the next mip), the fields then taken to full size, as ``lamella render`` does
-- ``plain net``: ``one look`` by the same weights in plain eager PyTorch: correlation by unfolding, no encodings shared, memory laid out as it comes
+- ``plain net``: ``one look`` by the same weights in plain eager PyTorch: correlation by unfolding, memory laid out as it comes
 - ``DIS``: OpenCV's, medium; ``demons``: SimpleITK's fast symmetric forces demons
 
 Training: one batch, forward, loss, backward and step of the optimiser, of the recipe that RUN was trained with; and the same with the plain net.
@@ -21,6 +21,7 @@ import argparse
 import json
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -39,16 +40,16 @@ from lamella.core.memory import keep_freed_memory
 from lamella.core.rng import stream
 from lamella.io import open_volume
 from lamella.nets.aligner import Fields, SiamesePyramid
-from lamella.ops.downsample import downsample_sections
-from lamella.ops.field import rescale, warp
+from lamella.ops.field import warp
 from lamella.recipe.aligner import load_estimator
 from lamella.recipe.find import load_recipe
 from lamella.recipe.train import prepare
 from lamella.tasks.align.settings import AlignSettings
 from lamella.train.batches import collate
 
+sys.path.insert(0, str(Path(__file__).parent / "align"))  # what is measured there
+
 Pair = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
-ONE_LOOK: dict[str, Any] = {"passes": 1, "flip": False, "symmetric": False, "refine": {"steps": 0}}
 METHODS = ("DIS", "fast", "one look", "plain net", "one way", "default", "demons")
 AMPLITUDE, SPACING, NOISE, BORDER, REPEATS = 8.0, 64.0, 8.0, 48, 3
 
@@ -148,6 +149,8 @@ def make(method: str, run: str, threads: int) -> Pair:
         return dis(threads)
     if method == "demons":
         return demons(threads)
+    from halved import ONE_LOOK, at_half
+
     values = {"default": {}, "one way": {"symmetric": False}}.get(method, ONE_LOOK)
     estimator = load_estimator(run, AlignSettings.load({**values, "tile": 4096}), device="cpu")[0]
     if method == "plain net":
@@ -156,11 +159,6 @@ def make(method: str, run: str, threads: int) -> Pair:
     if method == "fast":
         return lambda fixed, moving: at_half(estimator.pair, fixed, moving)
     return lambda fixed, moving: estimator.pair(moving, fixed)
-
-
-def at_half(pair: Callable[..., Any], fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> NDArray[np.float32]:
-    small = [downsample_sections(image[None], 2)[0] for image in (moving, fixed)]
-    return rescale(torch.from_numpy(pair(*small))[None], 1, fixed.shape)[0].numpy()  # type: ignore[arg-type]
 
 
 def dis(threads: int) -> Pair:
@@ -173,9 +171,6 @@ def dis(threads: int) -> Pair:
 
 def demons(threads: int) -> Pair:
     """As in ``align/classics.py``: three levels."""
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parent / "align"))
     import classics
 
     classics.sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)

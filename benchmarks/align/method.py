@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from halved import ONE_LOOK, at_half
 from masked import detector, found
 from numpy.typing import NDArray
 
@@ -23,7 +24,6 @@ from lamella.blockwise import Executor
 from lamella.core.box import Box
 from lamella.core.volume import Meta
 from lamella.io import create_volume, open_volume
-from lamella.ops.downsample import downsample_sections
 from lamella.ops.field import rescale
 from lamella.ops.torn import rescale_torn
 from lamella.recipe.aligner import load_estimator
@@ -56,9 +56,6 @@ SETTINGS = AlignSettings(
 )
 
 
-QUICK = AlignSettings(passes=1, flip=False, symmetric=False, refine=RefineSettings(steps=0), tile=2048)
-
-
 @cache
 def estimator(settings: AlignSettings = SETTINGS) -> Estimator:
     return load_estimator(os.environ["LAMELLA_RUN"], settings, device="cpu")[0]
@@ -74,10 +71,8 @@ def pair(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> NDArray[np.floa
 
 def quick(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The field of one pair by one look at half its size."""
-    small = (downsample_sections(image[None], 2)[0] for image in (moving, fixed))
-    return rescale(torch.from_numpy(estimator(QUICK).pair(*small))[None], 1, (fixed.shape[0], fixed.shape[1]))[
-        0
-    ].numpy()
+    looking = estimator(AlignSettings.load({**ONE_LOOK, "tile": 2048}))
+    return at_half(looking.pair, fixed, moving)
 
 
 def volume(sections: NDArray[np.uint8]) -> NDArray[np.float32]:
