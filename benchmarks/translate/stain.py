@@ -210,7 +210,8 @@ def replace_net(task: Any) -> None:
 def score(data: str, runs: Sequence[Path], fold: int, method: str) -> dict[str, float]:
     """Pearson's r and SSIM of each stain at the position that was left out."""
     predicted = predict(data, runs, fold, method)
-    np.save(runs[0] / "predicted.npy", predicted)
+    if len(runs) == 1:
+        np.save(runs[0] / "predicted.npy", predicted)
     found = {}
     for k, stain in enumerate(STAINS):
         low, high = scale(data, [p for p in range(4) if p != fold], k + 1)
