@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from scipy import ndimage
 
 from lamella.core.errors import UserError
 from lamella.ops.normalise import FLOOR, Local, MinMax, NormaliserConfig, Percentile, Plain, Rank, ZScore
@@ -148,6 +149,25 @@ def test_local_evens_out_a_gradient():
     ramp = np.linspace(60, 180, 200)[None] + rng.normal(0, 10, (120, 200))
     grey = Local(sigma=8).build()(np.rint(ramp).astype(np.uint8))
     assert abs(grey[:, 40:70].mean() - grey[:, 130:160].mean()) < 0.01
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_local_is_nearly_what_a_gaussian_window_gives(dtype):
+    rng = np.random.default_rng(1)
+    values = np.rint(rng.normal(120, 30, (150, 170)) + np.linspace(-30, 30, 170)).clip(1, 255).astype(dtype)
+    values *= dtype(200 if dtype == np.uint16 else 1)  # of which the least deviation is little
+    values[40:60, 30:80] = 0
+
+    def blur(x):
+        return ndimage.gaussian_filter(x, 8, mode="constant")
+
+    whole, tissue = values.astype(float), values != 0
+    weight = blur(tissue.astype(float))
+    mean = blur(whole) / weight
+    expected = 0.5 + (whole - mean) / np.sqrt(blur(whole**2) / weight - mean**2) / 6
+    off = np.abs(Local(sigma=8).build()(values) - expected.clip(FLOOR, 1))[tissue]
+    assert off.mean() < 0.005
+    assert off.max() < 0.05
 
 
 def test_a_disk_wider_than_the_section_works():

@@ -223,3 +223,11 @@ def test_the_verb_refuses_before_work_starts(words, message, tmp_path, capsys):
     assert code == 2
     assert message in said.err
     assert not list(tmp_path.iterdir())
+
+
+def test_tuning_an_aligner_changes_the_loss_and_the_length_and_nothing_else():
+    new, tuned = (load_recipe(name, ["data.sources=[{path: x}]"]).to_dict() for name in ("align", "align_tune"))
+    loss = {"smoothness", "consensus", "known", "known_weight"}
+    assert {k for k in new["task"] if new["task"][k] != tuned["task"][k]} == loss
+    assert {k for k in new["trainer"] if new["trainer"][k] != tuned["trainer"][k]} == {"steps"}
+    assert new["data"] == tuned["data"]

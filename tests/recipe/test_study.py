@@ -94,6 +94,10 @@ def test_tuning_begins_from_the_net_of_the_contrast_run(finished: tuple[Path, St
     again = begin_study(tuned, copied)
     assert run_study(again) == 1
     write_page(Results.of(again))
+    before = (again.path / "cells/tuned/seed-0/20.json").read_text()
+    (again.path / "cells/tuned/seed-0/20.json").unlink()
+    assert run_study(again) == 1  # goes on from the run that is there
+    assert json.loads((again.path / "cells/tuned/seed-0/20.json").read_text())["test"] == json.loads(before)["test"]
     parent = RunFolder(again.nets / "tuned-0-20").provenance()["parent"]
     assert parent["name"] == "contrast-0"
     assert all("head" in name for name in parent["not_in_parent"])
