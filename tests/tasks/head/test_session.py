@@ -69,9 +69,12 @@ def test_what_is_not_trusted_has_no_say():
     assert weights[0.01] < 0.05
 
 
-@pytest.mark.parametrize("wrong", [{"beside": 6}, {"trust": 0.0}])
-def test_impossible_trust_is_refused(wrong):
-    with pytest.raises(UserError, match="intensities"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"beside": 6}, "from 0 to 5"), ({"trust": 0.0}, "above 0"), ({"trust": float("nan")}, "above 0")],
+)
+def test_impossible_trust_is_refused(wrong, told):
+    with pytest.raises(UserError, match=told):
         SparseSession(specimen()[0], **wrong)
 
 

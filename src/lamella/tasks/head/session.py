@@ -53,10 +53,10 @@ class SparseSession:
         if num_classes < 2:
             raise UserError(f"num_classes {num_classes} must be at least 2")
         self.h_channels, self.space = shape[0], shape[1:]
-        if not 0 <= beside <= self.h_channels or trust <= 0:
-            raise UserError(
-                f"beside {beside} and trust {trust:g}: of {self.h_channels} channels 0 to all may be intensities, trusted above 0"
-            )
+        if not 0 <= beside <= self.h_channels:
+            raise UserError(f"beside {beside} must be from 0 to {self.h_channels}, the number of channels")
+        if not trust > 0:
+            raise UserError(f"trust {trust:g} must be above 0; 1 leaves channels as strong as they are")
         self.num_classes, self.hidden, self.decay, self.seed = num_classes, hidden, decay, seed
         self._points = np.zeros((0, len(self.space)))
         self._classes = np.zeros(0, np.int64)
