@@ -34,9 +34,8 @@ from lamella.tasks.align.specimen.store import SpecimenFiles, write_specimen
 from lamella.tasks.align.volume import align_volume, fields_path
 
 _CHUNKS = (12, 32, 64)
-_SETTINGS = AlignSettings(
-    refine=RefineSettings(steps=0)
-)  # after minutes of training, what steps would refine is too often wrong
+# a net of a few minutes is too often wrong for its fields to be refined: along a stack that drifts
+_SETTINGS = AlignSettings(refine=RefineSettings(steps=0))
 _SAMPLES = 3  # pairs on which the net is tried again, both ways and against unrelated sections
 
 

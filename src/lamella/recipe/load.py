@@ -66,7 +66,7 @@ class Members:
 def load_members(runs_named: str | Path, same: Sequence[str], *, runs: str | Path = "runs", task: str) -> Members:
     """Load ``RUN``, ``RUN:CHECKPOINT``, or several of these with commas between.
 
-    Raises UserError as ``load_run`` does, and for runs that differ in a key of ``same`` (``task.net``, say), since what they give could
+    Raises UserError as ``load_run`` does, and for runs that differ in a key of ``same`` (``task.net.ndim``, say), since what they give could
     not be averaged.
     """
     names = member_names(runs_named, runs)
